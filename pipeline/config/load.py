@@ -1,0 +1,80 @@
+"""The door through which run configs come: read, checked in full, and reported with every problem at once."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config import dataset
+from pipeline.config.problems import Problem, from_validation
+from pipeline.config.rules import broken_rules
+from pipeline.config.schema import SECTIONS, RunConfig
+from pipeline.config.source import apply_overrides, read_file
+from pipeline.errors import ConfigError
+
+
+def load(path: Path | str, overrides: Iterable[str] = (), *, check_data: bool = True) -> RunConfig:
+    """The run config in a YAML file, with `section.key=value` overrides.
+
+    Args:
+        overrides: values in YAML; a later one wins.
+        check_data: look at the data sets too: they must be whole and fit the model, and they give
+            `model.vocab_size` where it is left out.
+
+    Raises:
+        ConfigError: with all problems, each naming its dotted key, the reason and the way out.
+    """
+    raw, problems = read_file(Path(path))
+    problems += apply_overrides(raw, overrides)
+    return _build(raw, problems, check_data=check_data)
+
+
+def build(raw: Mapping[str, Any], *, check_data: bool = True) -> RunConfig:
+    """The run config of plain sections, `{"run": {"dir": ...}, ...}`, checked like one that `load` reads."""
+    return _build(dict(raw), [], check_data=check_data)
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """Plain sections with every default filled in; `build` of them is equal to `config`.
+
+    What follows from other sections (the accumulation steps, the end of the decay) stays null, so that a resolved
+    config can be run with another number of ranks or steps.
+    """
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """`resolved(config)` as a YAML file; `load` of it is equal to `config`."""
+    text: str = yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool) -> RunConfig:
+    unusable: frozenset[str] = frozenset()
+    raw = {name: {} for name in SECTIONS} | {name: {} if value is None else value for name, value in raw.items()}
+    found = dataset.read(raw["data"]) if check_data else {}
+    raw["model"] = dataset.with_vocab_size(raw["model"], found)
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        wrong_fields = from_validation(error)
+        problems = [*problems, *wrong_fields]
+        unusable = unusable.union(*(problem.keys for problem in wrong_fields))
+        config = _partial(raw, unusable)
+    problems = [*problems, *broken_rules(config, unusable), *dataset.problems(config, found, unusable)]
+    if problems:
+        raise ConfigError(*(str(problem) for problem in problems))
+    return config
+
+
+def _partial(raw: Mapping[str, Any], unusable: frozenset[str]) -> RunConfig:
+    """`raw` with a stand-in of 1 for each unusable value, so that rules which do not read it can still be checked."""
+    sections: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        given = raw[name] if isinstance(raw[name], dict) else {}
+        usable = {key: value for key, value in given.items() if key in section.model_fields}
+        stand_ins = {key: 1 for key in section.model_fields if f"{name}.{key}" in unusable}
+        sections[name] = section.model_construct(**usable | stand_ins)
+    return RunConfig.model_construct(**sections)

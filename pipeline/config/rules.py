@@ -1,0 +1,215 @@
+"""What the values of a run config must agree on, as data. Types and ranges of single values are in `schema`."""
+
+from collections.abc import Set as AbstractSet
+
+from pipeline.config.problems import Problem
+from pipeline.config.rule import Rule, default_of, multiple, problem, value_of
+from pipeline.config.schema import RunConfig
+
+
+def broken_rules(config: RunConfig, unusable: AbstractSet[str] = frozenset()) -> list[Problem]:
+    """The problem of every rule that `config` breaks, leaving out the rules that read an `unusable` key."""
+    usable = [rule for rule in RULES if unusable.isdisjoint(rule.reads)]
+    return [problem(rule, config, usable) for rule in usable if rule.broken(config)]
+
+
+def ineffective_settings(config: RunConfig) -> list[str]:
+    """A sentence for each value that is not its default and yet changes nothing in this run."""
+    unsaved = config.checkpoint.every_steps is None
+    unevaluated = config.data.validation is None
+    constant = config.schedule.decay == "constant"
+    table = (
+        ("checkpoint.keep_last", unsaved, "checkpoint.every_steps=null saves the last step only"),
+        ("monitor.eval_every_steps", unevaluated, "data.validation=null runs no evaluation"),
+        ("monitor.eval_samples", unevaluated, "data.validation=null runs no evaluation"),
+        ("schedule.min_lr", constant, "schedule.decay=constant stays at optimizer.lr"),
+        ("schedule.decay_steps", constant, "schedule.decay=constant stays at optimizer.lr"),
+        ("precision.initial_loss_scale_power", config.precision.dtype != "fp16", "only fp16 scales the loss"),
+    )
+    return [
+        f"{key}={value_of(config, key)} has no effect because {reason}."
+        for key, idle, reason in table
+        if idle and value_of(config, key) != default_of(key)
+    ]
+
+
+def _head_dim_is_derived(config: RunConfig) -> bool:
+    return "head_dim" not in config.model.model_fields_set
+
+
+def _why_head_dim(config: RunConfig) -> str:
+    model = config.model
+    why = "must be even: rotary position embedding turns pairs of numbers"
+    if not _head_dim_is_derived(config):
+        return f"model.head_dim={model.head_dim} is wrong because it {why}"
+    sizes = f"{model.hidden_size} / {model.num_attention_heads} = {model.head_dim}"
+    return f"model.hidden_size={model.hidden_size} is wrong because model.head_dim = {sizes} {why}"
+
+
+def _head_dim_steps(config: RunConfig) -> dict[str, int]:
+    if not _head_dim_is_derived(config):
+        return {"model.head_dim": 2}
+    return {"model.hidden_size": config.model.num_attention_heads, "model.num_attention_heads": 1}
+
+
+def _sequences_per_step(config: RunConfig) -> int:
+    batch = config.batch
+    return (batch.gradient_accumulation_steps or 0) * batch.micro_batch_size * config.parallel.data_parallel_size
+
+
+def _why_accumulation(config: RunConfig) -> str:
+    batch = config.batch
+    return (
+        f"batch.gradient_accumulation_steps={batch.gradient_accumulation_steps} is wrong because with "
+        f"batch.micro_batch_size={batch.micro_batch_size} and "
+        f"parallel.data_parallel_size={config.parallel.data_parallel_size} it makes {_sequences_per_step(config)} "
+        f"sequences per step, not batch.global_batch_size={batch.global_batch_size}"
+    )
+
+
+def _why_grad_accum(config: RunConfig) -> str:
+    value, dtype = config.precision.grad_accum_dtype, config.precision.dtype
+    if config.parallel.zero_stage == 0:
+        return (
+            f"precision.grad_accum_dtype={value} is wrong because DeepSpeed without ZeRO (parallel.zero_stage=0) sums "
+            f"gradients in precision.dtype={dtype} only"
+        )
+    return f"precision.grad_accum_dtype={value} is wrong because gradients come in precision.dtype={dtype}"
+
+
+RULES: tuple[Rule, ...] = (
+    multiple(
+        "model.num_attention_heads",
+        of=["parallel.tensor_parallel_size"],
+        because="every tensor-parallel rank holds whole heads",
+    ),
+    multiple(
+        "model.num_key_value_heads",
+        of=["parallel.tensor_parallel_size"],
+        because="every tensor-parallel rank holds whole key and value heads",
+        only_if=lambda config: "num_key_value_heads" in config.model.model_fields_set,
+    ),
+    multiple(
+        "model.num_attention_heads",
+        of=["model.num_key_value_heads"],
+        because="each key and value head serves the same number of query heads",
+    ),
+    multiple(
+        "model.hidden_size",
+        of=["model.num_attention_heads"],
+        because="model.head_dim is derived from them; it can also be set",
+        only_if=_head_dim_is_derived,
+        reads="model.head_dim",
+    ),
+    Rule(
+        reads=("model.head_dim", "model.hidden_size", "model.num_attention_heads"),
+        broken=lambda config: config.model.head_dim % 2 != 0,
+        because=_why_head_dim,
+        steps=_head_dim_steps,
+    ),
+    multiple(
+        "model.ffn_hidden_size",
+        of=["parallel.tensor_parallel_size"],
+        because="every tensor-parallel rank holds an equal part",
+    ),
+    multiple(
+        "model.num_layers",
+        of=["parallel.pipeline_parallel_size"],
+        because="every pipeline stage holds as many layers",
+    ),
+    multiple(
+        "model.seq_len",
+        of=["parallel.tensor_parallel_size"],
+        because="parallel.sequence_parallel=true splits the sequence over the tensor-parallel ranks",
+        only_if=lambda config: config.parallel.sequence_parallel,
+        reads="parallel.sequence_parallel",
+    ),
+    Rule(
+        reads=("parallel.sequence_parallel", "parallel.tensor_parallel_size"),
+        broken=lambda config: config.parallel.sequence_parallel and config.parallel.tensor_parallel_size == 1,
+        because=lambda _: (
+            "parallel.sequence_parallel=true is wrong because it splits the sequence over the tensor-parallel ranks, "
+            "and parallel.tensor_parallel_size=1"
+        ),
+        do="; set parallel.sequence_parallel=false, or parallel.tensor_parallel_size=2 or more.",
+    ),
+    Rule(
+        reads=("parallel.zero_stage", "parallel.pipeline_parallel_size"),
+        broken=lambda config: config.parallel.zero_stage > 1 and config.parallel.pipeline_parallel_size > 1,
+        because=lambda config: (
+            f"parallel.zero_stage={config.parallel.zero_stage} cannot be used with "
+            f"parallel.pipeline_parallel_size={config.parallel.pipeline_parallel_size}: "
+            "DeepSpeed's pipeline engine takes ZeRO 0 or 1"
+        ),
+        do=". Set zero_stage=1 or pipeline_parallel_size=1.",
+    ),
+    multiple(
+        "batch.global_batch_size",
+        of=["batch.micro_batch_size", "parallel.data_parallel_size"],
+        because="every model copy runs the same number of micro-batches",
+        only_if=lambda config: config.batch.gradient_accumulation_steps is None,
+        reads="batch.gradient_accumulation_steps",
+    ),
+    Rule(
+        reads=(
+            "batch.gradient_accumulation_steps",
+            "batch.micro_batch_size",
+            "parallel.data_parallel_size",
+            "batch.global_batch_size",
+        ),
+        broken=lambda config: (
+            config.batch.gradient_accumulation_steps is not None
+            and _sequences_per_step(config) != config.batch.global_batch_size
+        ),
+        because=_why_accumulation,
+        steps=lambda config: {
+            "batch.gradient_accumulation_steps": 1,
+            "batch.global_batch_size": _sequences_per_step(config),
+        },
+    ),
+    Rule(
+        reads=("precision.grad_accum_dtype", "precision.dtype", "parallel.zero_stage"),
+        broken=lambda config: (
+            config.precision.grad_accum_dtype is not None
+            and config.precision.grad_accum_dtype != config.precision.dtype
+            and (config.precision.grad_accum_dtype != "fp32" or config.parallel.zero_stage == 0)
+        ),
+        because=_why_grad_accum,
+        do="; leave it out, and the most precise one that DeepSpeed can do is taken.",
+    ),
+    Rule(
+        reads=("precision.dtype", "run.device"),
+        broken=lambda config: config.precision.dtype == "fp16" and config.run.device == "cpu",
+        because=lambda _: "precision.dtype=fp16 is wrong because DeepSpeed has no fp16 for run.device=cpu",
+        do="; set precision.dtype=bf16 or fp32.",
+    ),
+    Rule(
+        reads=("schedule.warmup_steps", "run.steps"),
+        broken=lambda config: config.schedule.warmup_steps > config.run.steps,
+        because=lambda config: (
+            f"schedule.warmup_steps={config.schedule.warmup_steps} is wrong because the run ends at "
+            f"run.steps={config.run.steps}, before optimizer.lr is reached"
+        ),
+        do="; lower warmup_steps, or raise steps.",
+    ),
+    Rule(
+        reads=("schedule.decay_steps", "schedule.warmup_steps"),
+        broken=lambda config: (
+            (config.schedule.decay_steps or config.schedule.warmup_steps) < config.schedule.warmup_steps
+        ),
+        because=lambda config: (
+            f"schedule.decay_steps={config.schedule.decay_steps} is wrong because the decay starts after "
+            f"schedule.warmup_steps={config.schedule.warmup_steps} and cannot end before"
+        ),
+        do="; raise decay_steps, or lower warmup_steps.",
+    ),
+    Rule(
+        reads=("schedule.min_lr", "optimizer.lr"),
+        broken=lambda config: config.schedule.min_lr > config.optimizer.lr,
+        because=lambda config: (
+            f"schedule.min_lr={config.schedule.min_lr} is wrong because the learning rate decays to it from "
+            f"optimizer.lr={config.optimizer.lr}"
+        ),
+        do="; set min_lr to optimizer.lr or less.",
+    ),
+)

@@ -1,0 +1,240 @@
+"""The run config: typed, frozen sections. Every fact has one owner; what follows from others is a property.
+
+Types and ranges of single fields are held here; what two fields must agree on is in `pipeline.config.rules`, and
+`pipeline.config.load` is the door through which a config comes that is checked in full.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.config.batch import accumulation_steps
+
+Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+
+class Section(BaseModel):
+    """One section of the run config."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_derived(cls, given: Any) -> Any:
+        """`null` for a field that is derived from others is as good as leaving it out."""
+        if not isinstance(given, dict):
+            return given
+        derived = {name for name, field in cls.model_fields.items() if field.default_factory}
+        return {name: value for name, value in given.items() if value is not None or name not in derived}
+
+
+class RunSection(Section):
+    """What is run, where, and for how long."""
+
+    dir: Annotated[str, Field(min_length=1)]
+    """Run directory: config, checkpoints, logs and metrics; relative to the current directory."""
+    seed: int = Field(default=1234, ge=0, lt=2**32)
+    """Seed of the initial weights, the sample order and dropout."""
+    steps: Count
+    """Optimizer steps in all, those of earlier starts of the same run included."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the ranks; auto takes CUDA where a GPU is seen."""
+
+
+class ModelConfig(Section):
+    """Shape of the Transformer."""
+
+    family: Literal["gpt"] = "gpt"
+    """Architecture: gpt is a Llama-style decoder."""
+    vocab_size: Count
+    """Token ids the model knows; taken from the data set's manifest when left out."""
+    num_layers: Count
+    """Transformer layers."""
+    hidden_size: Count
+    """Width of the residual stream."""
+    num_attention_heads: Count
+    """Query heads per layer."""
+    num_key_value_heads: Count = Field(default_factory=lambda given: given["num_attention_heads"])
+    """Key and value heads per layer; num_attention_heads when left out, fewer for grouped-query attention."""
+    head_dim: Count = Field(default_factory=lambda given: given["hidden_size"] // given["num_attention_heads"])
+    """Width of one head, even; hidden_size / num_attention_heads when left out."""
+    ffn_hidden_size: Count
+    """Inner width of the feed-forward layer."""
+    seq_len: Count
+    """Tokens per sequence."""
+    rope_theta: float = Field(default=10000.0, gt=0)
+    """Base of the rotary position embedding's frequencies."""
+    norm_epsilon: float = Field(default=1e-5, gt=0)
+    """Added to the mean square inside RMSNorm."""
+    tie_embeddings: bool = False
+    """Use the token embedding as output layer too."""
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the initial weights."""
+
+
+class ObjectiveConfig(Section):
+    """What the model learns to predict."""
+
+    name: Literal["causal"] = "causal"
+    """Training objective: causal predicts each next token."""
+
+
+class DataConfig(Section):
+    """Where the tokens come from."""
+
+    train: Annotated[str, Field(min_length=1)]
+    """Folder of the training data set (manifest.json and shards); relative to the current directory."""
+    validation: Annotated[str, Field(min_length=1)] | None = None
+    """Folder of the held-out data set; null runs no evaluation."""
+    prefetch_batches: int = Field(default=4, ge=0)
+    """Micro-batches read ahead by a thread; 0 reads in the training loop."""
+
+
+class ParallelConfig(Section):
+    """How the work is split; the product of the three sizes is the number of ranks."""
+
+    tensor_parallel_size: Count = 1
+    """Ranks that share each layer's matrices."""
+    pipeline_parallel_size: Count = 1
+    """Stages that the layers are cut into."""
+    data_parallel_size: Count = 1
+    """Copies of the model that train on different samples."""
+    sequence_parallel: bool = False
+    """Also split the sequence over the tensor-parallel ranks, outside the matrix products."""
+    zero_stage: int = Field(default=1, ge=0, le=3)
+    """DeepSpeed ZeRO stage: 1 shards optimizer state over data parallelism, 2 gradients too, 3 weights too."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+
+class BatchConfig(Section):
+    """Batch sizes, in sequences."""
+
+    micro_batch_size: Count
+    """Sequences that one model copy computes at once."""
+    global_batch_size: Count
+    """Sequences per optimizer step, over all model copies."""
+    gradient_accumulation_steps: Count | None = None
+    """Micro-batches per model copy and step; null derives it. Read `RunConfig.gradient_accumulation_steps`."""
+
+
+class OptimizerConfig(Section):
+    """The update rule."""
+
+    name: Literal["adamw"] = "adamw"
+    """AdamW: Adam with decoupled weight decay."""
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the gradient's running mean, per step."""
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the squared gradient's running mean, per step."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the denominator of the update."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decay of the weight matrices, in units of the learning rate."""
+    grad_clip: float = Field(default=1.0, ge=0)
+    """Largest global norm of the gradient; 0 does not clip."""
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the steps: linear warm-up, then decay to `min_lr`."""
+
+    decay: Literal["constant", "linear", "cosine"] = "cosine"
+    """Shape of the decay after warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up from 0."""
+    decay_steps: Count | None = None
+    """Step at which `min_lr` is reached; null is run.steps. Read `RunConfig.decay_steps`."""
+    min_lr: float = Field(default=0.0, ge=0)
+    """Learning rate at the end of the decay."""
+
+
+class PrecisionConfig(Section):
+    """Number formats; master weights and optimizer state are always fp32."""
+
+    dtype: Dtype = "bf16"
+    """Format of the weights that the forward and backward passes use."""
+    grad_accum_dtype: Dtype | None = None
+    """Format gradients are summed in; null is fp32 wherever DeepSpeed can. Read `RunConfig.grad_accum_dtype`."""
+    initial_loss_scale_power: int = Field(default=16, ge=0, le=32)
+    """fp16 only: the dynamic loss scale starts at 2 to this power."""
+
+
+class CheckpointConfig(Section):
+    """When the run is saved and from where it goes on; the last step is always saved."""
+
+    every_steps: Count | None = None
+    """Steps between checkpoints; null saves the last step only."""
+    keep_last: Count | None = None
+    """Newest checkpoints to keep; null keeps all."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the newest checkpoint in the run directory; never starts anew."""
+
+
+class MonitorConfig(Section):
+    """What is reported while the run goes."""
+
+    log_every_steps: Count = 1
+    """Steps between lines in metrics.jsonl, TensorBoard and the terminal."""
+    eval_every_steps: Count | None = None
+    """Steps between evaluations on data.validation; null evaluates after the last step only."""
+    eval_samples: Count | None = None
+    """Sequences per evaluation; null takes all of data.validation."""
+    tensorboard: bool = True
+    """Write TensorBoard events to RUN_DIR/tensorboard."""
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    run: RunSection
+    model: ModelConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig
+    parallel: ParallelConfig = ParallelConfig()
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = ScheduleConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    monitor: MonitorConfig = MonitorConfig()
+
+    @property
+    def gradient_accumulation_steps(self) -> int:
+        """Micro-batches per model copy and optimizer step."""
+        return accumulation_steps(
+            global_batch_size=self.batch.global_batch_size,
+            micro_batch_size=self.batch.micro_batch_size,
+            data_parallel_size=self.parallel.data_parallel_size,
+        )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per optimizer step, over all model copies."""
+        return self.batch.global_batch_size * self.model.seq_len
+
+    @property
+    def decay_steps(self) -> int:
+        """Step at which the schedule reaches `min_lr`."""
+        return self.schedule.decay_steps or self.run.steps
+
+    @property
+    def grad_accum_dtype(self) -> Dtype:
+        """Format gradients are summed in: as asked, else fp32, which DeepSpeed offers from ZeRO 1 on."""
+        default = "fp32" if self.parallel.zero_stage >= 1 else self.precision.dtype
+        return self.precision.grad_accum_dtype or default
+
+
+SECTIONS: Mapping[str, type[Section]] = MappingProxyType(
+    {name: section for name, section in get_type_hints(RunConfig).items() if name in RunConfig.model_fields}
+)
+"""Section name -> its class, in the order of the file."""

@@ -1,0 +1,112 @@
+"""The proof of an export: Hugging Face's own forward pass gives the logits of the training model. Dims: B windows, S positions, V vocabulary."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pipeline.convert.hugging_face import load_causal_model
+from pipeline.data.token_stream import TokenStream
+from pipeline.distributed import single_process
+from pipeline.errors import CheckpointError, DataError
+from pipeline.models import gpt
+from pipeline.models.pipeline_layer import LayerStack
+
+if TYPE_CHECKING:
+    from pipeline.checkpoint.logical import LogicalCheckpoint
+
+# Both compute in fp32 but sum in another order: 1e-6 to 1e-5 is what that gives. A wrong head order, norm or rotary base gives 1e-2 and more.
+TOLERANCE = 1e-4
+NUM_TOKENS = 2048  # enough for every position of most windows; both models' logits of them are held in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far the exported model's logits are from the training model's.
+
+    Attributes:
+        max_difference: largest absolute difference, both in fp32 with the weights as they were exported.
+        tokens: what the models were given, in words.
+    """
+
+    max_difference: float
+    tolerance: float
+    num_tokens: int
+    tokens: str
+
+
+def prove(checkpoint: "LogicalCheckpoint", folder: Path, *, dtype: torch.dtype) -> Parity:
+    """Compare the model in `folder`, exported with weights of `dtype`, with the training model of `checkpoint`.
+
+    Both are run in fp32 on the CPU, one after the other, so one of them must fit memory.
+
+    Raises:
+        CheckpointError: the logits differ by more than TOLERANCE.
+    """
+    windows_BS, tokens = _windows(checkpoint)
+    expected = training_logits(checkpoint, windows_BS, dtype=dtype)
+    found = _exported_logits(folder, windows_BS)
+    worst, place = _worst(expected, found)
+    if not worst <= TOLERANCE:  # a NaN is no pass
+        window, position, token = place
+        raise CheckpointError(
+            f"the exported model does not compute what {checkpoint.path} computes: logits differ by {worst:.3g} "
+            f"(allowed {TOLERANCE:g}), worst at window {window}, position {position}, vocabulary id {token}, on {tokens}. "
+            "Nothing was exported; this is a defect of the exporter or of an installed version: please report it."
+        )
+    return Parity(max_difference=worst, tolerance=TOLERANCE, num_tokens=windows_BS.numel(), tokens=tokens)
+
+
+@torch.inference_mode()
+def training_logits(checkpoint: "LogicalCheckpoint", windows_BS: torch.Tensor, *, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Logits of the unsplit training model in fp32, its weights rounded to `dtype`: one tensor [S, V] for each window."""
+    model = checkpoint.config.model
+    table = gpt.parameter_table(model)
+    with single_process():
+        layers = gpt.pipeline_layers(model, tensor_parallel_size=1, sequence_parallel=False)
+        stack = LayerStack(layers).eval()
+        for name, parameter in stack.named_parameters():
+            row = table.row_of(name)
+            parameter.copy_(row.split(checkpoint.read(row.name).to(dtype).float(), rank=0, size=1))
+        # The training model puts the sequence first and pads the vocabulary.
+        return [stack(window_S[None])[:, 0, : model.vocab_size].clone() for window_S in windows_BS]
+
+
+@torch.inference_mode()
+def _exported_logits(folder: Path, windows_BS: torch.Tensor) -> Iterator[torch.Tensor]:
+    model = load_causal_model(folder)
+    for window_S in windows_BS:
+        yield model(window_S[None], use_cache=False).logits[0]
+
+
+def _worst(expected: list[torch.Tensor], found: Iterator[torch.Tensor]) -> tuple[float, tuple[int, int, int]]:
+    """The largest difference, NaN above all, and its window, position and vocabulary id."""
+    worst, place = -1.0, (0, 0, 0)
+    for window, (expected_SV, found_SV) in enumerate(zip(expected, found, strict=True)):
+        difference_SV = (expected_SV - found_SV).abs().nan_to_num(nan=torch.inf)
+        position, token = divmod(int(difference_SV.argmax()), difference_SV.shape[1])
+        if (largest := float(difference_SV[position, token])) > worst:
+            worst, place = largest, (window, position, token)
+    return worst, place
+
+
+def _windows(checkpoint: "LogicalCheckpoint") -> tuple[torch.Tensor, str]:
+    """Token ids of whole sequences, int64 [B, S], and where they are from: held-out data, or random ids where there is none."""
+    model, folder = checkpoint.config.model, checkpoint.config.data.validation
+    count = max(1, NUM_TOKENS // model.seq_len)
+    reason = "data.validation is not set"
+    if folder is not None:
+        try:
+            stream = TokenStream(Path(folder))
+        except DataError:
+            reason = f"data.validation={folder} cannot be read"
+        else:
+            if windows := min(count, len(stream) // model.seq_len):
+                ids = stream.read(0, windows * model.seq_len).astype(np.int64)
+                return torch.from_numpy(ids).view(windows, -1), f"the first tokens of data.validation={folder}"
+            reason = f"data.validation={folder} is shorter than one sequence"
+    generator = torch.Generator().manual_seed(checkpoint.config.run.seed)
+    return torch.randint(model.vocab_size, (count, model.seq_len), generator=generator), f"random token ids, as {reason}"

@@ -1,0 +1,71 @@
+"""The tokenizer that goes with an exported model: found, checked against the data that the model was trained on, copied."""
+
+import shutil
+from pathlib import Path
+
+from data_prep import tokenizers
+from data_prep.manifest import Manifest, load_manifest
+from pipeline.config.schema import RunConfig
+from pipeline.convert.llama import SpecialIds
+from pipeline.errors import DataError
+
+REQUIRED = (tokenizers.MODEL_FILE, "tokenizer.json", "tokenizer_config.json")
+OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+
+
+def find_tokenizer(config: RunConfig, given: Path | None) -> tokenizers.Tokenizer:
+    """The tokenizer in `given`, or else the one that the manifest of `data.train` names.
+
+    Raises:
+        DataError: there is none, it is not the one that made the training data, or transformers could not load it.
+    """
+    manifest = _manifest(config, required=given is None)
+    folder = given
+    if folder is None:
+        assert manifest is not None
+        folder = manifest.tokenizer_folder(Path(config.data.train))
+    absent = [name for name in REQUIRED if not (folder / name).is_file()]
+    if absent:
+        raise DataError(
+            f"{folder} is not a whole tokenizer: {', '.join(absent)} missing. "
+            "Give the folder that `pretrain tokenizer train` wrote with --tokenizer DIR."
+        )
+    tokenizer = tokenizers.load(folder)
+    if manifest is not None and tokenizer.sha256 != manifest.tokenizer.sha256:
+        raise DataError(
+            f"the tokenizer in {folder} is not the one that made data.train={config.data.train} (sha256 "
+            f"{tokenizer.sha256[:12]}, not {manifest.tokenizer.sha256[:12]}). Give the right one with --tokenizer DIR."
+        )
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise DataError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} ids but the model knows {config.model.vocab_size}. "
+            "Give the right one with --tokenizer DIR."
+        )
+    return tokenizer
+
+
+def _manifest(config: RunConfig, *, required: bool) -> Manifest | None:
+    try:
+        return load_manifest(Path(config.data.train))
+    except DataError as error:
+        if not required:
+            return None
+        raise DataError(
+            f"the tokenizer is not known, as data.train={config.data.train} cannot be read ({error}). "
+            "Run this where the run was started, or give --tokenizer DIR."
+        ) from error
+
+
+def special_ids(tokenizer: tokenizers.Tokenizer) -> SpecialIds:
+    """The ids for the config; SentencePiece says -1 for a token that it does not have."""
+    bos, eos, pad = (
+        known if known >= 0 else None for known in (tokenizer.bos_id, tokenizer.eod_id, tokenizer.pad_id)
+    )
+    return SpecialIds(bos=bos, eos=eos, pad=pad)
+
+
+def copy_tokenizer(tokenizer: tokenizers.Tokenizer, out: Path) -> None:
+    """Copy the files that `transformers.AutoTokenizer` and SentencePiece read to the folder `out`."""
+    for name in (*REQUIRED, *OPTIONAL):
+        if (tokenizer.folder / name).is_file():
+            shutil.copyfile(tokenizer.folder / name, out / name)

@@ -1,0 +1,56 @@
+"""The loss of the simplest language model, which knows only how frequent each token is: the bar that training must clear."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.token_stream import TokenStream
+from pipeline.errors import DataError
+
+CHUNK_TOKENS = 2**24
+
+
+def unigram_loss(train: Path, heldout: Path, *, vocab_size: int, seq_len: int, samples: int | None = None) -> float:
+    """Nats per token of the held-out targets under the add-one-smoothed frequencies of the training tokens.
+
+    Args:
+        seq_len: the targets are those of whole windows of this length, as an evaluation of the model has them.
+        samples: windows to use, the first ones; None takes all.
+
+    Raises:
+        DataError: a data set is missing or damaged, or `heldout` holds no whole window.
+    """
+    stream = TokenStream(heldout)
+    windows = num_windows(stream, heldout, seq_len=seq_len, samples=samples)
+    counts = _counts(TokenStream(train), 0, None, vocab_size)
+    targets = _counts(stream, 1, 1 + windows * seq_len, vocab_size)
+    log_probabilities = np.log(counts + 1.0) - np.log(counts.sum() + vocab_size)
+    return float(-(targets * log_probabilities).sum() / targets.sum())
+
+
+def num_windows(stream: TokenStream, folder: Path, *, seq_len: int, samples: int | None = None) -> int:
+    """Windows of `seq_len` targets that an evaluation on `stream`, the data set in `folder`, uses.
+
+    Raises:
+        DataError: there is not one, or there are fewer than `samples`.
+    """
+    available = stream.num_windows(seq_len + 1)
+    wanted = available if samples is None else samples
+    if not 1 <= wanted <= available:
+        raise DataError(
+            f"{folder} has {len(stream)} tokens, that is {available} windows of {seq_len} and the token after; "
+            f"{max(wanted, 1)} are needed. Give more text" + (", or fewer samples." if samples else ".")
+        )
+    return wanted
+
+
+def _counts(stream: TokenStream, start: int, end: int | None, vocab_size: int) -> np.ndarray:
+    """How often each id occurs at `start` to `end`, int64, shape (vocab_size,)."""
+    end = len(stream) if end is None else end
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for position in range(start, end, CHUNK_TOKENS):
+        found = np.bincount(stream.read(position, min(CHUNK_TOKENS, end - position)), minlength=vocab_size)
+        if len(found) > vocab_size:
+            raise DataError(f"a data set holds id {len(found) - 1} but the vocabulary has {vocab_size} ids")
+        counts += found
+    return counts

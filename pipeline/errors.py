@@ -1,0 +1,29 @@
+"""The errors that the command line shows to people, and the signal that ends a run cleanly."""
+
+from data_prep.errors import DataError, UserError
+
+__all__ = ["CheckpointError", "ClusterError", "ConfigError", "DataError", "Interrupted", "UserError"]
+
+
+class ConfigError(UserError):
+    """The run config is wrong. `problems` holds every problem found, one sentence each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__(problems[0] if len(problems) == 1 else _listed(problems))
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of another model."""
+
+
+class ClusterError(UserError):
+    """The machines, devices or process environment cannot run what was asked."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and did so after a complete save: running it again goes on. Exit code 75."""
+
+
+def _listed(problems: tuple[str, ...]) -> str:
+    return "\n".join([f"{len(problems)} problems:", *(f"  - {problem}" for problem in problems)])

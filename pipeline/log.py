@@ -1,0 +1,64 @@
+"""Logging of one rank: one line format, every rank to its own file, rank 0 to the terminal too."""
+
+import logging
+import sys
+from pathlib import Path
+
+LOGGER = "pretrain"
+CHATTY = ("DeepSpeed", "deepspeed", "megatron", "transformers", "torch", "torch.distributed")
+
+
+def set_up(*, rank: int, directory: Path | None = None, terminal: bool | None = None) -> logging.Logger:
+    """The logger of this rank, which replaces any earlier one.
+
+    Args:
+        directory: `RUN_DIR/log`, made if need be; the file `rank_00000.log` in it is appended to. None writes no file.
+        terminal: show the lines on stderr; by default on rank 0 only.
+    """
+    logger = logging.getLogger(LOGGER)
+    _take_handlers_off(logger)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if terminal if terminal is not None else rank == 0:
+        logger.addHandler(_formatted(logging.StreamHandler(sys.stderr), rank))
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(directory / f"rank_{rank:05d}.log", encoding="utf-8")
+        logger.addHandler(_formatted(file, rank))
+    return logger
+
+
+def get() -> logging.Logger:
+    """The logger of this process; `set_up` says where its lines go."""
+    return logging.getLogger(LOGGER)
+
+
+def redirect_chatty_libraries() -> None:
+    """Send what DeepSpeed, megatron-core, transformers and torch log to this rank's file alone.
+
+    Call it after `set_up` and again after importing them: they put their own handlers on when they are imported.
+    Without a file their warnings go to the terminal of `set_up`, and the rest nowhere.
+    """
+    handlers = get().handlers
+    files = [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+    for name in CHATTY:
+        logger = logging.getLogger(name)
+        _take_handlers_off(logger, close=False)
+        logger.propagate = False
+        logger.setLevel(logging.INFO if files else logging.WARNING)
+        for handler in files or handlers:
+            logger.addHandler(handler)
+
+
+def _formatted(handler: logging.Handler, rank: int) -> logging.Handler:
+    handler.setFormatter(
+        logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+    )
+    return handler
+
+
+def _take_handlers_off(logger: logging.Logger, *, close: bool = True) -> None:
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        if close:
+            handler.close()

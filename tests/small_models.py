@@ -1,0 +1,100 @@
+"""Small stand-ins for what training leaves on the disk: a tokenizer, two data sets, a checkpoint."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from data_prep.tokenize import tokenize
+from data_prep.tokenizer_training import train_tokenizer
+from pipeline.config.load import build
+from pipeline.config.schema import RunConfig
+from pipeline.models import gpt
+from pipeline.models.parameters import ParameterTable
+
+if TYPE_CHECKING:
+    from pipeline.checkpoint.logical import LogicalCheckpoint
+
+WORDS = "the cat sat on a mat while seven wise men counted all of their sheep and then went home to sleep".split()
+VOCAB_SIZE = 390
+
+
+def sentences(count: int, *, seed: int) -> list[str]:
+    """Text with some structure: each word is followed by one of three."""
+    generator = torch.Generator().manual_seed(seed)
+    texts = []
+    for _ in range(count):
+        index, words = int(torch.randint(len(WORDS), (), generator=generator)), []
+        for step in torch.randint(1, 4, (40,), generator=generator).tolist():
+            words.append(WORDS[index])
+            index = (index + step) % len(WORDS)
+        texts.append(" ".join(words) + ".")
+    return texts
+
+
+def write_jsonl(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def make_data(folder: Path) -> Path:
+    """`folder` with a tokenizer of VOCAB_SIZE ids in tokenizer/ and the data sets train/ and validation/."""
+    tokenizer = folder / "tokenizer"
+    train_tokenizer(sentences(200, seed=0), kind="unigram", vocab_size=VOCAB_SIZE, out=tokenizer)
+    for name, count, seed in (("train", 60, 1), ("validation", 20, 2)):
+        source = write_jsonl(folder / f"{name}.jsonl", sentences(count, seed=seed))
+        tokenize(inputs=[source], tokenizer_folder=tokenizer, out=folder / name)
+    return folder
+
+
+def run_config(data: Path | None = None, **model: Any) -> RunConfig:
+    """A config of a small model; its data sets are those that `make_data(data)` made."""
+    shape = {
+        "vocab_size": VOCAB_SIZE,
+        "num_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "ffn_hidden_size": 48,
+        "seq_len": 24,
+        "init_std": 0.15,
+    }
+    sets = {"train": str(data / "train"), "validation": str(data / "validation")} if data else {"train": "absent"}
+    return build(
+        {
+            "run": {"dir": "run", "steps": 10},
+            "model": shape | model,
+            "data": sets,
+            "batch": {"micro_batch_size": 2, "global_batch_size": 2},
+            "optimizer": {"lr": 1e-3},
+            "precision": {"dtype": "bf16"},
+        },
+        check_data=False,
+    )
+
+
+class FakeCheckpoint:
+    """A checkpoint of initial weights in memory, with the interface of `LogicalCheckpoint`; norms differ from each other."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.path = Path("run/checkpoints/step_0000010")
+        self.config = config
+        self.step = 10
+        self.consumed_samples = 20
+        self.table = gpt.parameter_table(config.model)
+        self.values = {row.name: row.initial_value(config.run.seed) for row in self.table}
+        generator = torch.Generator().manual_seed(7)
+        for row in self.table:
+            if row.init_std is None:
+                self.values[row.name] += 0.3 * torch.randn(row.shape, generator=generator)
+
+    def read(self, name: str) -> torch.Tensor:
+        return self.values[name]
+
+    def without(self, name: str) -> "FakeCheckpoint":
+        self.table = ParameterTable(row for row in self.table if row.name != name)
+        return self
+
+    @property
+    def logical(self) -> "LogicalCheckpoint":
+        return cast("LogicalCheckpoint", self)
