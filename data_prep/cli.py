@@ -89,7 +89,7 @@ def _train(args: argparse.Namespace) -> int:
     from data_prep.readers import find_inputs
     from data_prep.tokenizer_training import sample_texts, train_tokenizer
 
-    texts = sample_texts(find_inputs(args.input), text_key=args.text_key)
+    texts = sample_texts(find_inputs(args.input), vocab_size=args.vocab_size, text_key=args.text_key)
     tokenizer = train_tokenizer(texts, kind=args.type, vocab_size=args.vocab_size, out=args.out)
     _show(args, {"tokenizer": str(args.out), "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256})
     return 0

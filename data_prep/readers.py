@@ -30,6 +30,14 @@ def find_inputs(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def size_in_bytes(path: Path) -> int:
+    """The size of an input file; DataError if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+
+
 def read_documents(
     path: Path, *, text_key: str = "text", on_bytes: Callable[[int], object] = int
 ) -> Iterator[Document]:

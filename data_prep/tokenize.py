@@ -13,7 +13,7 @@ from data_prep.errors import DataError
 from data_prep.format import token_dtype
 from data_prep.manifest import FILE_NAME, Manifest, Shard, TokenizerRecord, make_manifest, save_manifest
 from data_prep.progress import progress
-from data_prep.readers import read_documents
+from data_prep.readers import read_documents, size_in_bytes
 from data_prep.tokenizers import Tokenizer, load
 from data_prep.writer import ShardWriter
 
@@ -44,7 +44,7 @@ def tokenize(
         DataError: an input is missing, malformed or empty, `out` is occupied, or the disk is full.
     """
     tokenizer = load(tokenizer_folder)
-    total = sum(_size(path) for path in inputs)
+    total = sum(map(size_in_bytes, inputs))
     with _claimed(out), progress("tokenize", total=total) as shown:
         job = _Job(tokenizer, out, append_eod, shard_tokens)
         shards = tuple(job.shards(_batches(inputs, text_key, shown.update)))
@@ -107,13 +107,6 @@ def _batches(inputs: Sequence[Path], text_key: str, on_bytes: Callable[[int], ob
         yield batch
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check --input.") from error
-
-
 def _path_from(out: Path, tokenizer_folder: Path) -> str:
     """As the manifest keeps it: a relative path counts from the data set, so that both can be moved together."""
     return str(tokenizer_folder) if tokenizer_folder.is_absolute() else os.path.relpath(tokenizer_folder, out)
@@ -140,7 +133,8 @@ def _claimed(out: Path) -> Iterator[None]:
     except BaseException as error:
         _remove_shards(out)
         if not existed:
-            out.rmdir()
+            with contextlib.suppress(OSError):  # somebody put a file there meanwhile
+                out.rmdir()
         if isinstance(error, OSError):
             raise DataError(
                 f"{out} cannot be written: {error.strerror or error}. Free or choose another disk."

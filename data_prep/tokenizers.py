@@ -74,13 +74,15 @@ class SentencePieceTokenizer:
         self.pad_id: int = self._model.pad_id()
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.folder = path.parent
+        cut = self._model.encode("x\n", out_type=int) + self._model.encode("\n x", out_type=int)
+        self._can_cut = self._model.encode("x\n\n x", out_type=int) == cut
         if self.eod_id < 0:
             raise DataError(f"{path} has no end-of-sequence token, which ends documents. Train one with it.")
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        parts = [list(_parts(text)) for text in texts]
+        parts = [list(_parts(text)) if self._can_cut else [text] for text in texts]
         encoded = iter(self._model.encode([part for of_one in parts for part in of_one], out_type=int))
-        return [np.asarray([token for _ in of_one for token in next(encoded)], dtype=np.int32) for of_one in parts]
+        return [np.concatenate([np.array(next(encoded), dtype=np.int32) for _ in of_one]) for of_one in parts]
 
     def decode(self, ids: Iterable[int]) -> str:
         text: str = self._model.decode([int(token) for token in ids])

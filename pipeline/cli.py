@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_prep.cli import add_commands as add_data_commands
+from pipeline import log
 from pipeline.errors import Interrupted, UserError
 
 EXIT_WRONG_INPUT = 1
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 0 after help or version, 2 on wrong usage.
     """
     args = _parse(argv)
+    log.quieten_imports()
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -131,7 +133,7 @@ def _add_validate(commands: Subparsers) -> None:
 
 def _add_train(commands: Subparsers) -> None:
     text = "pre-train: start the ranks on this machine, or join them under torchrun"
-    _add_run_config(_command(commands, "train", "pipeline.train", text))
+    _add_run_config(_command(commands, "train", "pipeline.launch", text))
 
 
 def _add_export(commands: Subparsers) -> None:

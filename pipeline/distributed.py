@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import torch
 from megatron.core import parallel_state, tensor_parallel
+from torch._C._distributed_c10d import HashStore
 
 from pipeline import cpu
 from pipeline.errors import ClusterError
@@ -28,8 +29,8 @@ def device_for(name: str, local_rank: int) -> torch.device:
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise ClusterError(
-            f"run.device=cuda is wrong because this node has {torch.cuda.device_count()} GPUs and a rank here has local "
-            f"rank {local_rank}. Start at most one rank a GPU, or set run.device=cpu."
+            f"run.device=cuda is wrong because this node has {torch.cuda.device_count()} GPUs and a rank here has "
+            f"local rank {local_rank}. Start at most one rank a GPU, or set run.device=cpu."
         )
     return torch.device("cuda", local_rank)
 
@@ -50,8 +51,15 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
         torch.cuda.set_device(device)
     else:
         cpu.prepare()
+        if "OMP_NUM_THREADS" not in os.environ:
+            neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            torch.set_num_threads(max(len(os.sched_getaffinity(0)) // neighbours, 1))
     torch.distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout_seconds)
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=os.environ.get("PRETRAIN_RENDEZVOUS", "env://"),
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout_seconds),
     )
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=topology.tensor,
@@ -79,7 +87,7 @@ def stop() -> None:
 def single_process(seed: int = 0) -> Iterator[None]:
     """A world of this process alone, on the CPU, for the commands that run the training model unsplit."""
     cpu.prepare()
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
     seed_streams(seed, 0)
     try:

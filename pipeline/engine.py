@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import deepspeed
 import torch
@@ -13,6 +12,7 @@ from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.pipe.topology import PipelineParallelGrid, PipeModelDataParallelTopology
 from deepspeed.runtime.utils import clip_grad_norm_
 
+from pipeline.checkpoint.files import DurableFiles
 from pipeline.config.deepspeed import deepspeed_config
 from pipeline.config.schema import RunConfig
 from pipeline.models import gpt
@@ -46,6 +46,10 @@ class Engine(ABC):
     def __init__(self, deepspeed_engine: DeepSpeedEngine, device: torch.device) -> None:
         self.deepspeed = deepspeed_engine
         self.device = device
+        self.files = DurableFiles()
+        deepspeed_engine.checkpoint_engine = self.files
+        # A checkpoint is data: DeepSpeed would leave scripts of its own beside it.
+        deepspeed_engine._copy_recovery_script = lambda *_: None
 
     def train_step(self, batches: Batches, *, learning_rate: float) -> StepResult:
         """One optimizer step over the next `gradient_accumulation_steps` micro-batches of `batches`."""
@@ -110,19 +114,20 @@ class UnstagedEngine(Engine):
         return float(value / torch.distributed.get_world_size(group))
 
 
-def build(config: RunConfig, topology: Topology, *, rank: int, device: torch.device) -> tuple[Engine, ParameterTable]:
-    """This rank's engine, with the initial weights of `run.seed`, and the parameter table of the whole model.
+def build(config: RunConfig, table: ParameterTable, topology: Topology, *, rank: int, device: torch.device) -> Engine:
+    """This rank's engine for the model that `table` describes, with the initial weights of `run.seed`.
 
     The process groups must be up: `pipeline.distributed.start`.
     """
     _adopt_process_groups()
-    table = gpt.parameter_table(config.model)
     layers = gpt.pipeline_layers(
         config.model,
         tensor_parallel_size=topology.tensor,
         sequence_parallel=config.parallel.sequence_parallel,
     )
-    grid_topology = PipeModelDataParallelTopology(num_pp=topology.pipeline, num_mp=topology.tensor, num_dp=topology.data)
+    grid_topology = PipeModelDataParallelTopology(
+        num_pp=topology.pipeline, num_mp=topology.tensor, num_dp=topology.data
+    )
     staged = topology.pipeline > 1
     module = _pipeline_module(layers, grid_topology) if staged else LayerStack(layers)
     initialize(
@@ -135,17 +140,17 @@ def build(config: RunConfig, topology: Topology, *, rank: int, device: torch.dev
     deepspeed_engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=adamw.build(module, table, config.optimizer),
-        config=deepspeed_config(config),
+        config=deepspeed_config(config, device_type=device.type),
         mpu=None if staged else PipelineParallelGrid(topology=grid_topology),
     )
     deepspeed_engine.clip_fp32_gradients = lambda: _clip_and_remember(deepspeed_engine)
-    return (PipelineEngine if staged else UnstagedEngine)(deepspeed_engine, device), table
+    return (PipelineEngine if staged else UnstagedEngine)(deepspeed_engine, device)
 
 
 def _adopt_process_groups() -> None:
     # On CPUs DeepSpeed would compile an all-reduce of its own at first use: half a minute, and a rank that is killed
     # while it compiles leaves a lock on which every later run hangs. Gloo's serves.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm_op"] = False
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_init_required=False)
 
 

@@ -59,7 +59,7 @@ def evaluate(folder: Path, dataset: Path, *, samples: int | None = None) -> Eval
     windows = num_windows(stream, dataset, seq_len=seq_len, samples=samples)
     size = max(1, BATCH_TOKENS // seq_len)
     total = 0.0
-    with progress("evaluate", total=windows * seq_len, unit=" tokens") as shown:
+    with progress("evaluate", total=windows * seq_len, unit="tokens") as shown:
         for first in range(0, windows, size):
             inputs_BS, labels_BS = _batch(stream, range(first, min(first + size, windows)), seq_len)
             logits_BSV = model(inputs_BS.to(device), use_cache=False).logits

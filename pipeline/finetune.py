@@ -78,7 +78,7 @@ def finetune(
     with creating_folder(out) as temporary:
         work = temporary / "trainer"
         arguments = _arguments(work, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-        with progress("finetune", total=steps, unit=" steps") as shown:
+        with progress("finetune", total=steps, unit="steps") as shown:
             trainer = transformers.Trainer(
                 model,
                 arguments,
@@ -137,7 +137,7 @@ class _Steps(TrainerCallback):
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         self._shown.update(1)
         if state.global_step == state.max_steps:
             control.should_evaluate = True
@@ -148,14 +148,16 @@ def _window_length(seq_len: int | None, model: PreTrainedModel) -> int:
     if seq_len is None:
         return limit
     if not 2 <= seq_len <= limit:
-        raise UserError(f"--seq-len {seq_len} cannot be used: the model was trained on {limit} positions. Give 2 to {limit}.")
+        raise UserError(
+            f"--seq-len {seq_len} cannot be used: the model was trained on {limit} positions. Give 2 to {limit}."
+        )
     return seq_len
 
 
 def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, seq_len: int) -> Windows:
     """The tokens of a JSONL as whole windows; the labels are the inputs, which transformers shifts by one."""
     if path.suffix != ".jsonl":
-        raise DataError(f"{path} is not a .jsonl file: give one with an object a line, such as {{\"text\": \"...\"}}.")
+        raise DataError(f'{path} is not a .jsonl file: give one with an object a line, such as {{"text": "..."}}.')
     tokens = torch.tensor(list(chain.from_iterable(_encoded(path, tokenizer))), dtype=torch.long)
     count = len(tokens) // seq_len
     if not count:
@@ -196,4 +198,5 @@ def _summary(done: Finetuned) -> str:
     return (
         f"{done.out}: validation loss {done.loss_before:.4f} before, {done.loss_after:.4f} after {done.best_step} of "
         f"{done.steps} steps (nats per token, {done.validation_tokens:,} tokens)"
+        + ("" if done.loss_after < done.loss_before else ": NOT better than before; try a lower --lr or more text")
     )

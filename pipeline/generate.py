@@ -46,8 +46,8 @@ def _check_length(num_prompt_tokens: int, max_new_tokens: int, limit: int) -> No
         room = limit - num_prompt_tokens
         way_out = f"Ask for {room} or fewer." if room > 0 else "Shorten the prompt."
         raise UserError(
-            f"max_new_tokens={max_new_tokens} cannot be used: the prompt has {num_prompt_tokens} tokens and the model was "
-            f"trained on {limit} positions. {way_out}"
+            f"max_new_tokens={max_new_tokens} cannot be used: the prompt has {num_prompt_tokens} tokens and the model "
+            f"was trained on {limit} positions. {way_out}"
         )
 
 

@@ -1,31 +1,56 @@
 """Logging of one rank: one line format, every rank to its own file, rank 0 to the terminal too."""
 
 import logging
+import os
 import sys
+import warnings
 from pathlib import Path
+from typing import TextIO
 
 LOGGER = "pretrain"
+# There where the first NVIDIA GPU of a machine is; tells so without importing torch.
+GPU_DEVICE = Path("/dev/nvidia0")
 CHATTY = ("DeepSpeed", "deepspeed", "megatron", "transformers", "torch", "torch.distributed")
 
 
-def set_up(*, rank: int, directory: Path | None = None, terminal: bool | None = None) -> logging.Logger:
-    """The logger of this rank, which replaces any earlier one.
+_terminal: TextIO | None = None
+
+
+def show_at(stream: TextIO) -> None:
+    """Take `stream` for this process's terminal: a started rank's own output is redirected to its file."""
+    global _terminal
+    _terminal = stream
+
+
+def set_up(*, rank: int, directory: Path | None = None) -> logging.Logger:
+    """The logger of this rank, which replaces any earlier one; the lines of rank 0 go to the terminal, too.
 
     Args:
         directory: `RUN_DIR/log`, made if need be; the file `rank_00000.log` in it is appended to. None writes no file.
-        terminal: show the lines on stderr; by default on rank 0 only.
     """
     logger = logging.getLogger(LOGGER)
     _take_handlers_off(logger)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if terminal if terminal is not None else rank == 0:
-        logger.addHandler(_formatted(logging.StreamHandler(sys.stderr), rank))
+    if rank == 0:
+        logger.addHandler(_formatted(logging.StreamHandler(_terminal or sys.stderr), rank))
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(directory / f"rank_{rank:05d}.log", encoding="utf-8")
         logger.addHandler(_formatted(file, rank))
     return logger
+
+
+def quieten_imports() -> None:
+    """Keep what megatron-core and DeepSpeed remark about a machine without a GPU off the terminal, here and in ranks.
+
+    Neither remark is about anything that we use: apex, TransformerEngine, and an accelerator that is not there.
+    """
+    about_apex = "Transformer Engine and Apex are not installed"
+    warnings.filterwarnings("ignore", message=about_apex)
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{about_apex}"]))
+    if not GPU_DEVICE.exists():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def get() -> logging.Logger:

@@ -10,13 +10,17 @@ from data_prep.tokenize import tokenize
 from data_prep.tokenizer_training import train_tokenizer
 from pipeline.config.load import build
 from pipeline.config.schema import RunConfig
+from pipeline.convert.export import export
 from pipeline.models import gpt
 from pipeline.models.parameters import ParameterTable
 
 if TYPE_CHECKING:
     from pipeline.checkpoint.logical import LogicalCheckpoint
 
-WORDS = "the cat sat on a mat while seven wise men counted all of their sheep and then went home to sleep".split()
+WORDS = (
+    *("the", "cat", "sat", "on", "a", "mat", "while", "seven", "wise", "men", "counted"),
+    *("all", "of", "their", "sheep", "and", "then", "went", "home", "to", "sleep"),
+)
 VOCAB_SIZE = 390
 
 
@@ -38,10 +42,10 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def make_data(folder: Path) -> Path:
-    """`folder` with a tokenizer of VOCAB_SIZE ids in tokenizer/ and the data sets train/ and validation/."""
+def make_data(folder: Path, *, vocab_size: int = VOCAB_SIZE) -> Path:
+    """`folder` with a tokenizer of `vocab_size` ids in tokenizer/ and the data sets train/ and validation/."""
     tokenizer = folder / "tokenizer"
-    train_tokenizer(sentences(200, seed=0), kind="unigram", vocab_size=VOCAB_SIZE, out=tokenizer)
+    train_tokenizer(sentences(200, seed=0), kind="unigram", vocab_size=vocab_size, out=tokenizer)
     for name, count, seed in (("train", 60, 1), ("validation", 20, 2)):
         source = write_jsonl(folder / f"{name}.jsonl", sentences(count, seed=seed))
         tokenize(inputs=[source], tokenizer_folder=tokenizer, out=folder / name)
@@ -74,7 +78,7 @@ def run_config(data: Path | None = None, **model: Any) -> RunConfig:
 
 
 class FakeCheckpoint:
-    """A checkpoint of initial weights in memory, with the interface of `LogicalCheckpoint`; norms differ from each other."""
+    """A checkpoint of initial weights with the interface of `LogicalCheckpoint`; no two norms are equal."""
 
     def __init__(self, config: RunConfig) -> None:
         self.path = Path("run/checkpoints/step_0000010")
@@ -98,3 +102,9 @@ class FakeCheckpoint:
     @property
     def logical(self) -> "LogicalCheckpoint":
         return cast("LogicalCheckpoint", self)
+
+
+def make_model(data: Path, out: Path, **model: Any) -> Path:
+    """A Hugging Face folder `out` of an untrained model; `data` is from `make_data`."""
+    export(FakeCheckpoint(run_config(data, **model)).logical, out, verify=False)
+    return out

@@ -25,11 +25,14 @@ def read(data: Any) -> dict[str, Manifest | DataError]:
 
 
 def with_vocab_size(model: Any, found: Mapping[str, Manifest | DataError]) -> Any:
-    """The `model` section with the training data's vocabulary size where it has none."""
-    train = found.get("train")
-    if not isinstance(model, dict) or model.get("vocab_size") is not None or not isinstance(train, Manifest):
+    """The `model` section with the training data's vocabulary size where it has none.
+
+    Without training data it is 1: that data.train is wrong is then the one problem to report.
+    """
+    if not isinstance(model, dict) or model.get("vocab_size") is not None:
         return model
-    return model | {"vocab_size": train.vocab_size}
+    train = found.get("train")
+    return model | {"vocab_size": train.vocab_size if isinstance(train, Manifest) else 1}
 
 
 def problems(

@@ -47,7 +47,7 @@ def resolved(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """`resolved(config)` as a YAML file; `load` of it is equal to `config`."""
-    text: str = yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(resolved(config), sort_keys=False)
     return text
 
 
@@ -55,7 +55,8 @@ def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool) ->
     unusable: frozenset[str] = frozenset()
     raw = {name: {} for name in SECTIONS} | {name: {} if value is None else value for name, value in raw.items()}
     found = dataset.read(raw["data"]) if check_data else {}
-    raw["model"] = dataset.with_vocab_size(raw["model"], found)
+    if check_data:
+        raw["model"] = dataset.with_vocab_size(raw["model"], found)
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""`pretrain export`: a checkpoint of any layout to one Hugging Face folder, one parameter at a time, proven before it gets its name."""
+"""`pretrain export`: a checkpoint of any layout to one Hugging Face folder, proven before it gets its name."""
 
 import argparse
 import hashlib
@@ -181,7 +181,9 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _summary(report: ExportReport) -> str:
-    lines = [f"{report.out}: {report.num_parameters:,} parameters in {report.dtype}, step {report.step} of {report.source}"]
+    lines = [
+        f"{report.out}: {report.num_parameters:,} parameters in {report.dtype}, step {report.step} of {report.source}"
+    ]
     if report.parity is None:
         lines.append("not verified (--no-verify)")
     else:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.config.schema import ModelConfig
+from pipeline.errors import CheckpointError
 from pipeline.models.parameters import ParameterSpec
 
 FUSED_QKV = "self_attention.linear_qkv.weight"
@@ -46,10 +47,8 @@ class SpecialIds:
         return {"bos_token_id": self.bos, "eos_token_id": self.eos, "pad_token_id": self.pad}
 
 
-def to_hugging_face(
-    row: ParameterSpec, tensor: torch.Tensor, model: ModelConfig
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of `LlamaForCausalLM` that one parameter holds, by name; views of `tensor` wherever its order allows."""
+def to_hugging_face(row: ParameterSpec, tensor: torch.Tensor, model: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of `LlamaForCausalLM` that one parameter holds, by name; views of `tensor` where its order allows."""
     if row.name in OUTER_NAMES:
         yield OUTER_NAMES[row.name], tensor
         return
@@ -60,7 +59,7 @@ def to_hugging_face(
 
 
 def _projections(fused: torch.Tensor, model: ModelConfig) -> Sequence[torch.Tensor]:
-    """Query, key and value matrices out of rows that are grouped by key/value head: its query heads, its key, its value."""
+    """Query, key and value matrices, out of rows grouped by key/value head: its query heads, its key, its value."""
     queries_per_group = model.num_attention_heads // model.num_key_value_heads
     groups = fused.view(model.num_key_value_heads, queries_per_group + 2, model.head_dim, -1)
     blocks = groups.split([queries_per_group, 1, 1], dim=1)
@@ -68,7 +67,16 @@ def _projections(fused: torch.Tensor, model: ModelConfig) -> Sequence[torch.Tens
 
 
 def hugging_face_config(model: ModelConfig, *, dtype: torch.dtype, ids: SpecialIds) -> dict[str, Any]:
-    """The content of `config.json`."""
+    """The content of `config.json`.
+
+    Raises:
+        CheckpointError: transformers' Llama cannot have this shape.
+    """
+    if model.hidden_size % model.num_attention_heads:
+        raise CheckpointError(
+            f"model.hidden_size={model.hidden_size} cannot be exported: transformers' LlamaForCausalLM takes "
+            f"only multiples of model.num_attention_heads={model.num_attention_heads}, whatever model.head_dim is."
+        )
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

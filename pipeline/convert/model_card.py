@@ -21,7 +21,7 @@ A Llama-style decoder, pre-trained from scratch with `pretrain`.
 |---|---|
 | parameters | {num_parameters:,} |
 | layers, width, feed-forward width | {model.num_layers}, {model.hidden_size}, {model.ffn_hidden_size} |
-| query heads, key/value heads, head width | {model.num_attention_heads}, {model.num_key_value_heads}, {model.head_dim} |
+| query heads, key/value heads, head width | {heads} |
 | vocabulary, sequence length | {model.vocab_size:,}, {model.seq_len:,} |
 | trained for | {step:,} steps, {num_tokens:,} tokens |
 | weights | {dtype} |
@@ -36,8 +36,8 @@ ids = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
 ```
 
-`export.json` holds the source checkpoint and the checksum of each file. This model was neither instructed nor filtered for
-safety: it continues text as its training data would.
+`export.json` holds the source checkpoint and the checksum of each file. This model was neither instructed nor filtered
+for safety: it continues text as its training data would.
 """
 
 
@@ -47,6 +47,7 @@ def model_card(checkpoint: "LogicalCheckpoint", *, name: str, dtype: str, parity
     return TEMPLATE.format(
         name=name,
         model=model,
+        heads=f"{model.num_attention_heads}, {model.num_key_value_heads}, {model.head_dim}",
         num_parameters=checkpoint.table.num_parameters,
         step=checkpoint.step,
         num_tokens=checkpoint.consumed_samples * model.seq_len,

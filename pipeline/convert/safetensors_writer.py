@@ -3,11 +3,11 @@
 One file, all numbers little-endian:
 
     offset    bytes    type      content
-    0         8        uint64    size of the header, N
-    8         N        JSON      name -> {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}; spaces fill it up to 8
+    0         8        uint64    size of the header, N, a multiple of 8
+    8         N        JSON      name -> {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, then spaces
     8 + N     ...      any       the tensors, row-major, nothing between them; data_offsets count from here
 
-A worked total: one fp32 tensor `w` of shape (2, 3) has a header of 60 bytes, filled up to 64, and 24 bytes of data:
+A worked total: one fp32 tensor `w` of shape (2, 3) has a header of 57 bytes, filled up to 64, and 24 bytes of data:
 8 + 64 + 24 = 96 bytes. The key `__metadata__`, which transformers asks for, adds its own bytes to the header.
 
 Source: https://github.com/huggingface/safetensors, "Format".
@@ -86,7 +86,8 @@ def _save_shard(path: Path, shapes: Shapes, tensors: Iterator[NamedPieces], dtyp
             for piece in pieces:
                 assert piece.dtype == dtype
                 file.write(piece.contiguous().view(torch.uint8).numpy().data)
-            assert name == expected and file.tell() - start == num_bytes(shape, dtype), name
+            assert name == expected, f"{name} came in place of {expected}"
+            assert file.tell() - start == num_bytes(shape, dtype), name
 
 
 def _header(shapes: Shapes, dtype: torch.dtype) -> bytes:

@@ -1,4 +1,4 @@
-"""The tokenizer that goes with an exported model: found, checked against the data that the model was trained on, copied."""
+"""The tokenizer that goes with an exported model: found, checked against the training data, copied."""
 
 import shutil
 from pathlib import Path
@@ -58,9 +58,7 @@ def _manifest(config: RunConfig, *, required: bool) -> Manifest | None:
 
 def special_ids(tokenizer: tokenizers.Tokenizer) -> SpecialIds:
     """The ids for the config; SentencePiece says -1 for a token that it does not have."""
-    bos, eos, pad = (
-        known if known >= 0 else None for known in (tokenizer.bos_id, tokenizer.eod_id, tokenizer.pad_id)
-    )
+    bos, eos, pad = (known if known >= 0 else None for known in (tokenizer.bos_id, tokenizer.eod_id, tokenizer.pad_id))
     return SpecialIds(bos=bos, eos=eos, pad=pad)
 
 

@@ -33,8 +33,8 @@ class MicroBatches:
         self.size = size
         if not self.num_samples:
             raise DataError(
-                f"the data set has {len(stream)} tokens, fewer than one sample of model.seq_len={seq_len} and the token "
-                "after it. Add text or lower model.seq_len."
+                f"the data set has {len(stream)} tokens, fewer than one sample of model.seq_len={seq_len} and the "
+                "token after it. Add text or lower model.seq_len."
             )
 
     def shuffled(self, *, seed: int, consumed_samples: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -42,9 +42,7 @@ class MicroBatches:
         position = consumed_samples + self.rank * self.micro_batch_size
         while True:
             yield self._batch(
-                sample_ids(
-                    num_samples=self.num_samples, seed=seed, position=position, count=self.micro_batch_size
-                )
+                sample_ids(num_samples=self.num_samples, seed=seed, position=position, count=self.micro_batch_size)
             )
             position += self.size * self.micro_batch_size
 
@@ -92,7 +90,7 @@ class Prefetcher(Iterator[tuple[torch.Tensor, torch.Tensor]]):
                 if not self._put(item):
                     return
             self._put(StopIteration())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised again in the thread that waits)
             self._put(error)
 
     def _put(self, item: tuple[torch.Tensor, torch.Tensor] | BaseException) -> bool:

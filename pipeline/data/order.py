@@ -42,7 +42,7 @@ def _permute(values: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     """`values` (uint64, each below `size`) under the permutation of [0, size) that `keys` name."""
     half_bits = max((size - 1).bit_length() + 1, 2) // 2
     result = _encrypt(values, half_bits, keys)
-    # The network permutes the next power of four; whoever lands outside walks on until inside: at most 3 more on average.
+    # The network permutes the next power of four; what lands outside walks on until inside: 3 more steps on average.
     outside = np.flatnonzero(result >= size)
     while outside.size:
         result[outside] = _encrypt(result[outside], half_bits, keys)
@@ -60,7 +60,7 @@ def _encrypt(values: np.ndarray, half_bits: int, keys: np.ndarray) -> np.ndarray
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """A 64-bit finalizer: every bit of the result depends on every bit of `values`. Source: Stafford, "mix 13", 2011."""
+    """A 64-bit finalizer: each bit of the result depends on all bits of `values`. Source: Stafford, "mix 13", 2011."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

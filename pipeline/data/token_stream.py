@@ -42,5 +42,5 @@ class TokenStream:
         return max(len(self) - 1, 0) // (length - 1)
 
     def window(self, index: int, length: int) -> np.ndarray:
-        """Window `index`, shape (length,): its last token is the first of the next, so that each token is predicted once."""
+        """Window `index`, shape (length,): its last token is the first of the next, so each token is predicted once."""
         return self.read(index * (length - 1), length)

@@ -1,4 +1,4 @@
-"""The loss of the simplest language model, which knows only how frequent each token is: the bar that training must clear."""
+"""The loss of the language model that knows only how frequent each token is: the bar that training must clear."""
 
 from pathlib import Path
 

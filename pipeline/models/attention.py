@@ -1,4 +1,7 @@
-"""Core attention on torch's own kernels, as a plug for megatron-core's `SelfAttention`. Dims: S sequence, B batch, N query heads, G key/value heads, D head."""
+"""Core attention on torch's own kernels, as a plug for megatron-core's `SelfAttention`.
+
+Dims: S sequence, B batch, N query heads, G key/value heads, D head.
+"""
 
 from typing import Any
 
@@ -6,9 +9,11 @@ import torch
 from megatron.core.transformer.enums import AttnMaskType
 from torch.nn.functional import scaled_dot_product_attention
 
+from pipeline.cpu import product_dtype
+
 
 class SdpaCoreAttention(torch.nn.Module):
-    """Softmax attention by `torch.nn.functional.scaled_dot_product_attention`; grouped queries are not expanded by us."""
+    """Softmax attention by `torch.nn.functional.scaled_dot_product_attention`, which groups queries by itself."""
 
     def __init__(self, *, softmax_scale: float | None = None, **_: Any) -> None:
         super().__init__()
@@ -25,7 +30,10 @@ class SdpaCoreAttention(torch.nn.Module):
         **_: Any,
     ) -> torch.Tensor:
         """Attention of each query to the keys, shape [S, B, N * D]; the causal mask is the kernel's own."""
-        query_BNSD, key_BGSD, value_BGSD = (tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBGD, value_SBGD))
+        dtype = product_dtype(query_SBND)
+        query_BNSD, key_BGSD, value_BGSD = (
+            tensor.permute(1, 2, 0, 3).to(dtype) for tensor in (query_SBND, key_SBGD, value_SBGD)
+        )
         output_BNSD = scaled_dot_product_attention(
             query_BNSD,
             key_BGSD,
@@ -35,4 +43,4 @@ class SdpaCoreAttention(torch.nn.Module):
             scale=self.softmax_scale,
             enable_gqa=query_BNSD.shape[1] != key_BGSD.shape[1],
         )
-        return output_BNSD.permute(2, 0, 1, 3).flatten(2)
+        return output_BNSD.permute(2, 0, 1, 3).flatten(2).to(query_SBND.dtype)

@@ -107,11 +107,8 @@ def transformer_config(model: ModelConfig, *, tensor_parallel_size: int, sequenc
 
 def pipeline_layers(model: ModelConfig, *, tensor_parallel_size: int, sequence_parallel: bool) -> list[PipelineLayer]:
     """The model as a list of layers, each of which maps one tensor to one tensor; nothing is built yet."""
-    config = transformer_config(
-        model, tensor_parallel_size=tensor_parallel_size, sequence_parallel=sequence_parallel
-    )
+    config = transformer_config(model, tensor_parallel_size=tensor_parallel_size, sequence_parallel=sequence_parallel)
     rotary = Rotary(head_dim=model.head_dim, theta=model.rope_theta)
-    norm = {"epsilon": model.norm_epsilon, "sequence_parallel": sequence_parallel}
     tied = model.tie_embeddings
     return [
         PipelineLayer(Embedding, config, vocab_size=model.vocab_size),
@@ -119,6 +116,6 @@ def pipeline_layers(model: ModelConfig, *, tensor_parallel_size: int, sequence_p
             PipelineLayer(PreNormLayer, config, layer_number=number, rotary=rotary, is_block=True)
             for number in range(1, model.num_layers + 1)
         ),
-        PipelineLayer(RMSNorm, model.hidden_size, **norm),
+        PipelineLayer(RMSNorm, model.hidden_size, epsilon=model.norm_epsilon, sequence_parallel=sequence_parallel),
         PipelineLayer(Head, config, vocab_size=model.vocab_size, tied=tied, weight_from=0 if tied else None),
     ]

@@ -1,4 +1,7 @@
-"""The parts that every model family is arranged from. Dims: S sequence (s: this rank's slice of it), B batch, H hidden, V this rank's vocabulary."""
+"""The parts that every model family is arranged from.
+
+Dims: S sequence (s: this rank's slice of it), B batch, H hidden, V this rank's vocabulary.
+"""
 
 import torch
 from megatron.core import parallel_state
@@ -131,5 +134,5 @@ class Head(torch.nn.Module):
 
 
 def next_token_loss(logits_SBV: torch.Tensor, labels_BS: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats per token, fp32 scalar: `logits_SBV` is split over the tensor-parallel ranks, labels are int64."""
+    """Mean cross-entropy in nats per token, fp32 scalar; each tensor-parallel rank holds its slice of the logits."""
     return vocab_parallel_cross_entropy(logits_SBV, labels_BS.transpose(0, 1).contiguous()).mean()

@@ -1,4 +1,4 @@
-"""The parameter table: one row for each parameter of a model, read by all that creates, counts, saves or exports one."""
+"""The parameter table: a row for each parameter of a model, read by all that creates, counts, saves or exports it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-# Vocabulary rows a tensor-parallel rank holds are a multiple of this, which keeps GPU matrix kernels on their fast path.
+# A tensor-parallel rank holds a multiple of this many vocabulary rows, which keeps GPU kernels on their fast path.
 VOCAB_ROWS_MULTIPLE = 64
 
 
@@ -74,7 +74,7 @@ class ParameterSpec:
         return (*self.shape[: self.split_dim], extent // size, *self.shape[self.split_dim + 1 :])
 
     def initial_value(self, seed: int) -> torch.Tensor:
-        """The full tensor at the start of training, fp32: a function of `seed` and the name alone, not of the topology."""
+        """The full tensor at the start of training, fp32: a function of `seed` and name, not of the topology."""
         if self.init_std is None:
             return torch.ones(self.shape)
         digest = hashlib.blake2b(f"{seed}:{self.name}".encode(), digest_size=8).digest()

@@ -33,7 +33,7 @@ class PipelineLayer:
 
 
 class LayerStack(torch.nn.Module):
-    """All layers on one rank, under the parameter names that DeepSpeed's pipeline gives them: `3.mlp.linear_fc1.weight`."""
+    """All layers on one rank, under the names that DeepSpeed's pipeline gives: `3.mlp.linear_fc1.weight`."""
 
     def __init__(self, layers: Sequence[PipelineLayer]) -> None:
         super().__init__()

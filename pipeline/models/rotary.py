@@ -6,7 +6,7 @@ import torch
 
 
 class Rotary:
-    """Angles of rotary position embedding. All layers of a model share one, which is no buffer: it stays fp32 in a bf16 model.
+    """Angles of rotary position embedding, shared by all layers; no buffer, so that they stay fp32 in a bf16 model.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021; halves arranged as Hugging
     Face's Llama has them.

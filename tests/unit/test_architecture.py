@@ -19,7 +19,7 @@ LAYERS = (
     ("pipeline.launch", "pipeline.convert"),
     ("pipeline.checkpoint",),
     ("pipeline.engine", "pipeline.monitor"),
-    ("pipeline.distributed",),
+    ("pipeline.distributed", "pipeline.stop"),
     ("pipeline.data", "pipeline.optim"),
     ("pipeline.models", "pipeline.objectives"),
     ("pipeline.cpu",),

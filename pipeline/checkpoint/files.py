@@ -1,0 +1,78 @@
+"""How a checkpoint's files are written and read: made durable and summed as they are written, read as data alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+
+from pipeline.checkpoint.manifest import FileRecord
+from pipeline.errors import CheckpointError
+
+# All that DeepSpeed puts into its files beside tensors and plain containers.
+ALLOWED_CLASSES = [fragment_address, LossScaler, DynamicLossScaler, ZeroStageEnum]
+READ_BYTES = 1 << 22
+
+
+class DurableFiles(CheckpointEngine):
+    """DeepSpeed's way to the disk: each file is fsynced and summed when written, and read without running code.
+
+    `written` holds the records of the files of this rank since `start`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = type(self).__name__
+        self.written: list[FileRecord] = []
+
+    def start(self) -> None:
+        self.written = []
+
+    def create(self, info: CheckpointCommitInfo) -> None:
+        """DeepSpeed announces a checkpoint; `pipeline.checkpoint.save` has made its folder already."""
+
+    def commit(self, info: CheckpointCommitInfo) -> bool:  # noqa: ARG002
+        """DeepSpeed asks whether all is written; `pipeline.checkpoint.save` commits."""
+        return True
+
+    def save(self, state_dict: Any, path: str) -> None:
+        with open(path, "wb") as file:
+            torch.save(state_dict, file)
+            file.flush()
+            os.fsync(file.fileno())
+        self.written.append(
+            FileRecord(name=Path(path).name, bytes=os.path.getsize(path), checksum=checksum(Path(path)))
+        )
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return load(Path(path), map_location=map_location)
+
+
+def load(path: Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
+    """The content of a checkpoint file: tensors and plain values only, never code.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something that is not data.
+    """
+    try:
+        with torch.serialization.safe_globals(ALLOWED_CLASSES):
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing from the checkpoint. Resume from another one.") from error
+    except Exception as error:  # torch raises whatever its unpickler and its zip reader come upon
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read as tensors and plain values: {reason}") from error
+
+
+def checksum(path: Path) -> str:
+    """xxh3-128 of the file, in hex."""
+    hasher = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()

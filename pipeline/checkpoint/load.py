@@ -1,0 +1,75 @@
+"""Going on from a checkpoint: finding the newest good one, refusing one of another run, and loading it."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline import log
+from pipeline.checkpoint import files, rng
+from pipeline.checkpoint.manifest import CheckpointManifest, find_checkpoints, load_manifest
+from pipeline.config.load import resolved
+from pipeline.config.schema import RunConfig
+from pipeline.engine import Engine
+from pipeline.errors import CheckpointError
+from pipeline.models.parameters import ParameterTable
+
+# What a resumed run must share with the one that saved. The rest may change: length, batch, learning rate, schedule.
+FIXED = {
+    "run": ("seed",),
+    "model": None,
+    "objective": None,
+    "parallel": None,
+    "precision": ("dtype",),
+}
+
+
+def newest(run_dir: Path) -> tuple[Path, CheckpointManifest] | None:
+    """The newest checkpoint whose files are all there and unchanged; a damaged one is named, left, and passed over."""
+    for folder in find_checkpoints(run_dir):
+        try:
+            manifest = load_manifest(folder)
+            verify(folder, manifest)
+        except CheckpointError as error:
+            log.get().warning("passing over checkpoint %s: %s", folder.name, error)
+        else:
+            return folder, manifest
+    return None
+
+
+def verify(folder: Path, manifest: CheckpointManifest) -> None:
+    """Raise CheckpointError if a file's bytes are not those that were written."""
+    for record in manifest.files:
+        if files.checksum(folder / record.name) != record.checksum:
+            raise CheckpointError(f"{folder / record.name} has changed since it was saved: its checksum differs.")
+
+
+def refuse_another_run(
+    folder: Path, manifest: CheckpointManifest, config: RunConfig, table: ParameterTable, data_fingerprint: str
+) -> None:
+    """Raise CheckpointError, naming all that differs, unless `config` can go on from the checkpoint."""
+    saved, wanted = manifest.config, resolved(config)
+    differing = [
+        f"{section}.{key}={wanted[section][key]!r}, but the checkpoint has {saved[section].get(key)!r}"
+        for section, keys in FIXED.items()
+        for key in keys or wanted[section]
+        if wanted[section][key] != saved.get(section, {}).get(key)
+    ]
+    if manifest.parameters != table.describe() and not differing:
+        differing.append("the parameters of the model have other names or shapes")
+    if manifest.data_fingerprint != data_fingerprint:
+        differing.append(f"data.train={config.data.train} holds other data than the run began with")
+    if differing:
+        raise CheckpointError(
+            f"{folder} is of another run: {'; '.join(differing)}. Restore these, give another run.dir, or set "
+            "checkpoint.resume=never."
+        )
+
+
+def load(engine: Engine, folder: Path) -> None:
+    """Give this rank's engine and random generators the state saved in `folder`; every rank calls this."""
+    path, _ = engine.deepspeed.load_checkpoint(
+        str(folder.parent), tag=folder.name, load_module_strict=True, load_lr_scheduler_states=False
+    )
+    if path is None:
+        raise CheckpointError(f"{folder} lacks files that DeepSpeed needs. Resume from another checkpoint.")
+    rng.restore(files.load(folder / rng.file_name(torch.distributed.get_rank())))

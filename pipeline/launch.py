@@ -1,0 +1,285 @@
+"""The ranks of a run: started on this machine, or joined where torchrun or srun started them."""
+
+import argparse
+import ctypes
+import io
+import multiprocessing
+import os
+import pkgutil
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline import log
+from pipeline.config.load import load
+from pipeline.config.schema import RunConfig
+from pipeline.errors import ClusterError, Interrupted, UserError
+
+# Importing torch, DeepSpeed and megatron-core costs seconds of a core: on a CPU the ranks are forked from one process
+# that has done it. A process that has touched CUDA must not fork.
+PRELOAD = ["pipeline.train"]
+TRAIN = "pipeline.train:train"
+TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
+STOP_GRACE_SECONDS = 8.0
+FAILURES_MEET_SECONDS = 2.0
+PR_SET_PDEATHSIG = 1
+# Where the ranks meet; without it torch reads MASTER_ADDR and MASTER_PORT.
+RENDEZVOUS = "PRETRAIN_RENDEZVOUS"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What ended a rank: for people where the input was wrong, else with its traceback. `time` orders failures."""
+
+    time: float
+    message: str
+    traceback: str | None = None
+    interrupted: bool = False
+
+
+@dataclass
+class _Started:
+    """One started rank, seen from the launcher."""
+
+    rank: int
+    process: Any
+    connection: Connection
+    finished: bool = False
+    result: Any = None
+    failure: _Failure | None = None
+
+
+def joined_rank(environ: Mapping[str, str]) -> dict[str, str] | None:
+    """Torchrun's variables of this process if torchrun or srun started it; None if it is to start the ranks itself."""
+    for names in (TORCHRUN_NAMES, SLURM_NAMES):
+        if all(name in environ for name in names):
+            return {known: environ[name] for known, name in zip(TORCHRUN_NAMES, names, strict=True)}
+    return None
+
+
+def command(args: argparse.Namespace) -> int:
+    """`pretrain train RUN.yaml [a.b=c ...]`."""
+    train(load(args.config, args.overrides))
+    return 0
+
+
+def train(config: RunConfig) -> None:
+    """Train on the ranks that torchrun or srun started, this process being one, or on new ones on this machine."""
+    joined = joined_rank(os.environ)
+    if joined is None:
+        run(TRAIN, config, world_size=config.parallel.world_size, log_dir=Path(config.run.dir) / "log")
+    else:
+        os.environ.update(joined)
+        pkgutil.resolve_name(TRAIN)(config)
+
+
+def run(function: str, *args: Any, world_size: int, log_dir: Path) -> list[Any]:
+    """Call `function(*args)` on `world_size` new processes of this machine, which can find each other.
+
+    What a rank prints goes to `log_dir/rank_00000.log`; what rank 0 logs is shown here, too.
+    Ctrl-C or SIGTERM asks the ranks to stop cleanly and ends them after `STOP_GRACE_SECONDS`; a second one ends them
+    at once.
+
+    Args:
+        function: `module:name`; it finds its place in the environment, as under torchrun.
+
+    Returns:
+        What each rank's call returned, in rank order.
+
+    Raises:
+        UserError: a rank found the input wrong.
+        ClusterError: a rank failed; the message begins with the traceback of the one that failed first.
+        Interrupted: the ranks were asked to stop and did so after a complete save.
+        KeyboardInterrupt: they were asked to stop and did not in time.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    rendezvous = Path(tempfile.mkdtemp(prefix="pretrain_"))
+    context = _context()
+    ranks: list[_Started] = []
+    try:
+        with _sigterm_as_ctrl_c():
+            for rank in range(world_size):
+                environment = _environment(rank, world_size, rendezvous)
+                ours, theirs = context.Pipe()
+                log_file = log_dir / f"rank_{rank:05d}.log"
+                process = context.Process(target=_rank_main, args=(function, args, environment, theirs, log_file))
+                process.start()
+                theirs.close()
+                ranks.append(_Started(rank=rank, process=process, connection=ours))
+            _supervise(ranks)
+    finally:
+        for started in ranks:
+            started.process.kill()
+            started.process.join()
+        shutil.rmtree(rendezvous, ignore_errors=True)
+    return [started.result for started in ranks]
+
+
+def _context() -> Any:
+    """How processes are made: forked from one that has imported everything, or afresh where CUDA forbids forks."""
+    if log.GPU_DEVICE.exists():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def _environment(rank: int, world_size: int, rendezvous: Path) -> dict[str, str]:
+    """What torchrun would set; the ranks meet through a file, so that no port can be taken, and talk over loopback."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        RENDEZVOUS: f"file://{rendezvous}/store",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+    }
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _supervise(ranks: list[_Started]) -> None:
+    """Return when every rank has returned; raise when one has failed or the user wants an end."""
+    deadline = None
+    while not all(started.finished for started in ranks):
+        try:
+            _receive(ranks)
+            if any(started.failure and not started.failure.interrupted for started in ranks):
+                _collect_failures(ranks)
+                break
+            if deadline and time.monotonic() > deadline:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if deadline:
+                raise
+            deadline = time.monotonic() + STOP_GRACE_SECONDS
+            print("stopping: saving first; press Ctrl-C again to end at once", file=sys.stderr, flush=True)
+            for started in ranks:
+                started.process.terminate()
+    failures = sorted((f for f in (started.failure for started in ranks) if f), key=lambda failure: failure.time)
+    if failures:
+        _raise(failures[0])
+
+
+def _collect_failures(ranks: list[_Started]) -> None:
+    """Wait a moment for the others: the rank that failed first may not be the one that was heard first."""
+    until = time.monotonic() + FAILURES_MEET_SECONDS
+    while time.monotonic() < until and not all(started.finished for started in ranks):
+        _receive(ranks)
+
+
+def _raise(failure: _Failure) -> NoReturn:
+    if failure.interrupted:
+        raise Interrupted(failure.message)
+    if failure.traceback is None:
+        raise UserError(failure.message)
+    raise ClusterError(f"{failure.traceback.rstrip()}\n{failure.message}")
+
+
+def _receive(ranks: list[_Started]) -> None:
+    """Take in what ranks have sent, within a moment."""
+    running = {started.connection: started for started in ranks if not started.finished}
+    for connection in wait(list(running), timeout=0.2):
+        started = running[connection]  # type: ignore[index]
+        try:
+            kind, value = started.connection.recv()
+        except (EOFError, OSError):
+            started.finished = True
+            started.failure = _silent_death(started)
+            continue
+        if kind == "print":
+            print(value, end="", file=sys.stderr, flush=True)
+        else:
+            started.finished = True
+            if kind == "done":
+                started.result = value
+            else:
+                started.failure = value
+
+
+def _silent_death(started: _Started) -> _Failure:
+    started.process.join(FAILURES_MEET_SECONDS)
+    code = started.process.exitcode
+    how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with code {code}"
+    hint = "; the kernel does this when memory runs out" if code == -signal.SIGKILL else ""
+    # Before all others: their errors follow from a rank that is gone.
+    return _Failure(0.0, f"rank {started.rank} {how} without a word{hint}. Its log is in log/.", traceback="")
+
+
+def _rank_main(
+    function: str,
+    args: tuple[Any, ...],
+    environment: dict[str, str],
+    connection: Connection,
+    log_file: Path,
+) -> None:
+    """The life of a started rank."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears Ctrl-C and asks by SIGTERM
+    os.environ.update(environment)
+    _redirect_output(log_file)
+    if environment["RANK"] == "0":
+        log.show_at(_ToLauncher(connection))  # type: ignore[arg-type]
+    try:
+        message = ("done", pkgutil.resolve_name(function)(*args))
+    except BaseException as error:  # noqa: BLE001 (told to the launcher, whatever it is)
+        traceback.print_exc()
+        message = ("failed", _describe(error, environment["RANK"]))
+    connection.send(message)
+    connection.close()
+    sys.stderr.flush()
+    os._exit(0)  # process groups of ranks that are gone can hang an orderly end
+
+
+def _describe(error: BaseException, rank: str) -> _Failure:
+    if isinstance(error, Interrupted):
+        return _Failure(time.time(), str(error), interrupted=True)
+    if isinstance(error, UserError):
+        return _Failure(time.time(), str(error))
+    return _Failure(time.time(), f"rank {rank} failed", traceback=traceback.format_exc())
+
+
+def _redirect_output(log_file: Path) -> None:
+    """Send all that this process and its libraries print to the file, whose end is what the log of a crash shows."""
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+class _ToLauncher(io.TextIOBase):
+    """A stream whose text comes out at the launcher."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, text: str) -> int:
+        self._connection.send(("print", text))
+        return len(text)

@@ -1,0 +1,214 @@
+"""Pre-training: what every rank runs, from the run config to the last checkpoint."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from pipeline import distributed, log
+from pipeline.checkpoint import load as checkpoint_load
+from pipeline.checkpoint.manifest import CheckpointManifest
+from pipeline.checkpoint.save import save
+from pipeline.config.deepspeed import deepspeed_config
+from pipeline.config.load import resolved
+from pipeline.config.schema import RunConfig
+from pipeline.data.loader import MicroBatches, Prefetcher
+from pipeline.data.token_stream import TokenStream
+from pipeline.engine import StepResult, build
+from pipeline.errors import DataError, Interrupted, UserError
+from pipeline.models import gpt
+from pipeline.monitor import environment
+from pipeline.monitor.metrics import MetricsWriter
+from pipeline.monitor.progress import Progress
+from pipeline.monitor.run_dir import describe_run
+from pipeline.optim.schedule import learning_rate
+from pipeline.stop import StopRequest
+from pipeline.topology import Topology
+
+
+def train(config: RunConfig) -> None:
+    """One rank's part of a run: go on from the newest checkpoint or begin anew; train, evaluate, save.
+
+    The environment names the rank, as torchrun sets it.
+
+    Raises:
+        Interrupted: the run was asked to stop, and has saved.
+        UserError: the data, a checkpoint or the cluster do not fit the config, or the loss is not a number any more.
+    """
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    device = distributed.device_for(config.run.device, local_rank)
+    stop = StopRequest(device)
+    log.set_up(rank=rank, directory=Path(config.run.dir) / "log")
+    log.redirect_chatty_libraries()
+    topology = Topology(
+        tensor=config.parallel.tensor_parallel_size,
+        pipeline=config.parallel.pipeline_parallel_size,
+        data=config.parallel.data_parallel_size,
+    )
+    distributed.start(topology, device=device, seed=config.run.seed)
+    try:
+        _Trainer(config, topology, rank=rank, device=device).run(stop)
+    finally:
+        distributed.stop()
+
+
+class _Trainer:
+    """The parts of one rank's run, and how far it is.
+
+    Attributes:
+        completed_steps: optimizer steps done, those of earlier starts included.
+        consumed_samples: sequences used by all ranks together: the data position.
+    """
+
+    def __init__(self, config: RunConfig, topology: Topology, *, rank: int, device: torch.device) -> None:
+        self.config = config
+        self.run_dir = Path(config.run.dir)
+        self.is_writer = rank == 0
+        self.table = gpt.parameter_table(config.model)
+        self.data_rank = topology.coordinate(rank).data
+        self.train_data = self._open(config.data.train)
+        self.validation_data = self._open(config.data.validation) if config.data.validation else None
+        self.num_validation_batches = self._count_validation_batches()
+        resumed = self._find_checkpoint()
+        self.engine = build(config, self.table, topology, rank=rank, device=device)
+        self.completed_steps = self.consumed_samples = 0
+        if resumed:
+            folder, manifest = resumed
+            checkpoint_load.load(self.engine, folder)
+            self.completed_steps, self.consumed_samples = manifest.step, manifest.consumed_samples
+            log.get().info("going on from %s", folder)
+        self._describe(topology, device)
+
+    def run(self, stop: StopRequest) -> None:
+        """Train until the last step, or until all ranks have agreed to stop."""
+        config, monitor = self.config, self.config.monitor
+        batches = Prefetcher(
+            self.train_data.shuffled(seed=config.run.seed, consumed_samples=self.consumed_samples),
+            config.data.prefetch_batches,
+        )
+        progress = Progress(
+            num_steps=config.run.steps, tokens_per_step=config.tokens_per_step, completed_steps=self.completed_steps
+        )
+        metrics = self._metrics()
+        try:
+            for step in range(self.completed_steps + 1, config.run.steps + 1):
+                waited = batches.wait_seconds
+                rate = learning_rate(config, step)
+                result = self.engine.train_step(batches, learning_rate=rate)
+                self.completed_steps = step
+                self.consumed_samples += config.batch.global_batch_size
+                figures = progress.step_done(step, result, lr=rate, data_wait_seconds=batches.wait_seconds - waited)
+                _refuse_divergence(step, result)
+                stopping, last = stop.agreed(), step == config.run.steps
+                if self.num_validation_batches and (last or (_due(step, monitor.eval_every_steps) and not stopping)):
+                    figures["validation/loss"] = self._evaluate()
+                if metrics and (last or _due(step, monitor.log_every_steps) or "validation/loss" in figures):
+                    metrics.write(step, figures)
+                    log.get().info("%s", progress.line(step, figures))
+                if last or stopping or _due(step, config.checkpoint.every_steps):
+                    self._save()
+                if stopping and not last:
+                    raise Interrupted(
+                        f"saved after step {step} of {config.run.steps}; the same command goes on from there"
+                    )
+                progress.restart_clock()
+        finally:
+            batches.close()
+            if metrics:
+                metrics.close()
+
+    def _open(self, folder: str) -> MicroBatches:
+        return MicroBatches(
+            TokenStream(Path(folder)),
+            seq_len=self.config.model.seq_len,
+            micro_batch_size=self.config.batch.micro_batch_size,
+            rank=self.data_rank,
+            size=self.config.parallel.data_parallel_size,
+        )
+
+    def _count_validation_batches(self) -> int:
+        """Micro-batches of this rank in one evaluation; what is left over of the samples is not evaluated."""
+        if not self.validation_data:
+            return 0
+        at_once = self.config.batch.micro_batch_size * self.config.parallel.data_parallel_size
+        available = self.validation_data.num_samples
+        count = min(self.config.monitor.eval_samples or available, available) // at_once
+        if not count:
+            raise DataError(
+                f"data.validation={self.config.data.validation} is too small: it holds {available} samples and one "
+                f"evaluation step takes {at_once}. Add text, or lower batch.micro_batch_size or monitor.eval_samples."
+            )
+        return count
+
+    def _find_checkpoint(self) -> tuple[Path, CheckpointManifest] | None:
+        """The checkpoint to go on from, found by the first rank and told to the others."""
+        found = [checkpoint_load.newest(self.run_dir) if self._resumes and self.is_writer else None]
+        torch.distributed.broadcast_object_list(found, src=0)
+        [resumed] = found
+        if resumed:
+            checkpoint_load.refuse_another_run(*resumed, self.config, self.table, self._data_fingerprint)
+        return resumed
+
+    @property
+    def _resumes(self) -> bool:
+        return self.config.checkpoint.resume == "auto"
+
+    @property
+    def _data_fingerprint(self) -> str:
+        return self.train_data.stream.manifest.fingerprint
+
+    def _describe(self, topology: Topology, device: torch.device) -> None:
+        if not self.is_writer:
+            return
+        describe_run(
+            self.run_dir,
+            self.config,
+            deepspeed=deepspeed_config(self.config, device_type=device.type),
+            environment=environment.describe(device),
+        )
+        log.get().info(
+            "%s parameters, %s on %s, %s tokens a step, %s training tokens",
+            f"{self.table.num_parameters:,}",
+            topology,
+            device.type,
+            f"{self.config.tokens_per_step:,}",
+            f"{len(self.train_data.stream):,}",
+        )
+
+    def _metrics(self) -> MetricsWriter | None:
+        if not self.is_writer:
+            return None
+        return MetricsWriter(
+            self.run_dir, completed_steps=self.completed_steps, tensorboard=self.config.monitor.tensorboard
+        )
+
+    def _evaluate(self) -> float:
+        assert self.validation_data
+        batches = self.validation_data.in_order(self.num_validation_batches)
+        return self.engine.evaluate(batches, num_micro_batches=self.num_validation_batches)
+
+    def _save(self) -> None:
+        manifest = CheckpointManifest(
+            step=self.completed_steps,
+            consumed_samples=self.consumed_samples,
+            config=resolved(self.config),
+            parameters=self.table.describe(),
+            data_fingerprint=self._data_fingerprint,
+            versions=environment.versions(),
+            files=[],
+        )
+        folder = save(self.engine, self.run_dir, manifest, keep_last=self.config.checkpoint.keep_last)
+        log.get().info("saved %s", folder)
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _refuse_divergence(step: int, result: StepResult) -> None:
+    if not math.isfinite(result.loss) and not result.skipped:
+        raise UserError(
+            f"the loss of step {step} is {result.loss}: training has diverged. Nothing was saved since; go on from the "
+            "last checkpoint with a lower optimizer.lr or a longer schedule.warmup_steps."
+        )

@@ -1,0 +1,85 @@
+"""The commands, from text files to figures."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import data_prep.cli
+from data_prep.errors import DataError
+
+
+def test_text_to_data_set(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(30):
+        (tmp_path / f"{i:02d}.txt").write_text(f"The text of file number {i}, which is short.\n" * 20)
+    inputs, tokenizer, out = tmp_path / "*.txt", tmp_path / "tokenizer", tmp_path / "data"
+
+    words = [
+        "tokenizer",
+        "train",
+        "--type",
+        "bpe",
+        "--vocab-size",
+        380,
+        "--input",
+        inputs,
+        "--out",
+        tokenizer,
+        "--json",
+    ]
+    assert run(*words) == 0
+    assert json.loads(capsys.readouterr().out)["vocab_size"] == 380
+
+    assert run("data", "tokenize", "--input", inputs, "--tokenizer", tokenizer, "--out", out) == 0
+    captured = capsys.readouterr()
+    assert "documents" in captured.out
+    assert "tokenize: 26.2 kB of 26.2 kB" in captured.err
+
+    assert run("data", "stats", out, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["documents"], figures["shards"], figures["vocab_size"]) == (30, 1, 380)
+    assert (
+        figures["tokens_per_document_min"]
+        <= figures["tokens_per_document_median"]
+        <= figures["tokens_per_document_max"]
+    )
+
+    assert run("data", "verify", out) == 0
+    assert "whole" in capsys.readouterr().out
+    (out / "shard_00000.bin").unlink()
+    for command in ("verify", "stats"):
+        with pytest.raises(DataError, match=r"shard_00000\.bin is missing"):
+            run("data", command, out)
+
+
+def test_missing_things_are_named(run: Callable[..., int], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(DataError, match="holds no tokenizer"):
+        run(
+            "data", "tokenize", "--input", tmp_path / "a.txt", "--tokenizer", tmp_path / "no", "--out", tmp_path / "out"
+        )
+    with pytest.raises(DataError, match="matches no file"):
+        run("tokenizer", "train", "--vocab-size", 400, "--input", tmp_path / "b.txt", "--out", tmp_path / "out")
+    with pytest.raises(DataError, match="is not a data set"):
+        run("data", "verify", tmp_path / "nowhere")
+
+
+def loaded_by(code: str, names: set[str]) -> str:
+    """Which of the modules `names` a new Python has loaded after `code`."""
+    code = f"import sys; {code}; print(*sorted({names} & set(sys.modules)))"
+    return subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+
+
+def test_the_command_line_itself_imports_nothing_heavy() -> None:
+    heavy = {"numpy", "sentencepiece", "tokenizers", "tqdm", "orjson", "xxhash"}
+    assert loaded_by("import data_prep.cli", heavy) == ""
+    assert loaded_by("import data_prep.writer", heavy) == "numpy xxhash"
+
+
+def test_no_module_of_data_prep_loads_torch() -> None:
+    modules = [f"data_prep.{path.stem}" for path in Path(data_prep.cli.__file__).parent.glob("[!_]*.py")]
+    assert len(modules) > 10
+    assert loaded_by(f"import {', '.join(modules)}", {"torch", "transformers"}) == ""

@@ -1,0 +1,138 @@
+"""Ids equal in SentencePiece, our interface and Hugging Face's files, and text that comes back as it went in."""
+
+import json
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer as HFTokenizer
+
+from data_prep import tokenizers
+from data_prep.errors import DataError
+from data_prep.tokenizer_training import sample_texts, train_tokenizer
+from data_prep.tokenizers import Tokenizer, load
+
+TEXTS = [text for _, text in sorted(topics.items())][:40]
+SPACE_MARK = "\u2581"  # SentencePiece reads it as a space; the one character that does not come back
+STRESS = [
+    "",
+    " ",
+    "  two leading, two trailing  ",
+    "a\n\n    b\r\n\tc\t\t",
+    "nul \0 and bom \ufeff",
+    "no\u00a0break \u200b zero width \u2028 line",
+    "é e\u0301 日本語 👩‍👩‍👧‍👦 🏳️‍🌈",
+    "1234567890 3.14159",
+    "<0x0A> <|eos|> <|bos|><|unk|> </s> <s>",
+    "=" * 1_000 + "-" * 999 + " " * 998,
+    "a" * 300_000,
+    "x y" * 50_000,
+    ("word " * 100 + "\n") * 1_000,
+]
+PIECES = st.sampled_from([" ", "  ", "a", "e", "s", "the", "==", "--", "\n", "\t", "<0x41>", "<|eos|>", "é", "日", "7"])
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=SPACE_MARK)) | st.lists(PIECES).map(
+    "".join
+)
+
+
+def hf_tokenizer(tokenizer: Tokenizer) -> HFTokenizer:
+    found = HFTokenizer.from_file(str(tokenizer.folder / "tokenizer.json"))
+    found.encode_special_tokens = True  # what transformers calls split_special_tokens
+    return found
+
+
+def assert_equal_everywhere(tokenizer: Tokenizer, text: str) -> None:
+    hf = hf_tokenizer(tokenizer)
+    [ids] = tokenizer.encode_batch([text])
+    assert ids.tolist() == hf.encode(text).ids
+    assert tokenizer.decode(ids) == text
+    assert hf.decode(ids.tolist()) == text
+
+
+@pytest.mark.parametrize("text", STRESS, ids=range(len(STRESS)))
+def test_stress_texts(any_tokenizer: Tokenizer, text: str) -> None:
+    assert_equal_everywhere(any_tokenizer, text)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=ANY_TEXT)
+def test_any_text(any_tokenizer: Tokenizer, text: str) -> None:
+    assert_equal_everywhere(any_tokenizer, text)
+
+
+def test_real_text_is_as_sentencepiece_itself_has_it(any_tokenizer: Tokenizer) -> None:
+    model = SentencePieceProcessor(model_file=str(any_tokenizer.folder / "tokenizer.model"))
+    hf = hf_tokenizer(any_tokenizer)
+    for text, ids in zip(TEXTS, any_tokenizer.encode_batch(TEXTS), strict=True):
+        assert ids.tolist() == model.encode(text) == hf.encode(text).ids
+        assert len(ids) < 0.7 * len(text)
+
+
+def test_a_long_text_is_cut_without_a_trace(any_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(TEXTS[:10])
+    [whole] = any_tokenizer.encode_batch([text])
+    monkeypatch.setattr(tokenizers, "MAX_PART_CHARACTERS", 50)
+    [in_parts] = any_tokenizer.encode_batch([text])
+    assert in_parts.tolist() == whole.tolist()
+
+
+def test_special_tokens_are_never_made_from_text(any_tokenizer: Tokenizer) -> None:
+    special = {any_tokenizer.bos_id, any_tokenizer.eod_id, any_tokenizer.pad_id}
+    [ids] = any_tokenizer.encode_batch(["<|bos|><|eos|><|pad|>"])
+    assert len(special) == 3
+    assert not special & set(ids.tolist())
+    assert any_tokenizer.decode([any_tokenizer.bos_id, *ids.tolist(), any_tokenizer.eod_id]) == "<|bos|><|eos|><|pad|>"
+
+
+def test_no_texts_make_no_ids(any_tokenizer: Tokenizer) -> None:
+    assert any_tokenizer.encode_batch([]) == []
+    assert any_tokenizer.decode([]) == ""
+
+
+def test_training_again_makes_the_same_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train_tokenizer(TEXTS[:10], kind="unigram", vocab_size=450, out=tmp_path / name)
+    for file in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert load(tmp_path / "one").sha256 == load(tmp_path / "two").sha256
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize(("vocab_size", "way_out"), [(300, "or more"), (500_000, "or less")])
+def test_a_vocabulary_that_does_not_suit_names_one_that_does(
+    tmp_path: Path, kind: str, vocab_size: int, way_out: str
+) -> None:
+    with pytest.raises(DataError, match=f"--vocab-size {vocab_size} .*Give \\d+ {way_out}"):
+        train_tokenizer(TEXTS[:2], kind=kind, vocab_size=vocab_size, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_refuses_no_text_and_an_occupied_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no text"):
+        train_tokenizer([], kind="bpe", vocab_size=500, out=tmp_path / "out")
+    with pytest.raises(DataError, match="holds no text"):
+        train_tokenizer(["", "\n\t"], kind="bpe", vocab_size=500, out=tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="exists already"):
+        train_tokenizer(TEXTS, kind="bpe", vocab_size=500, out=tmp_path)
+
+
+def test_loading_what_is_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no tokenizer"):
+        load(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="not a SentencePiece model"):
+        load(tmp_path)
+
+
+def test_a_sample_is_bounded_and_drawn_from_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{i} " + "x" * 98 + "\n" * 2}) + "\n" for i in range(10_000)))
+    sample = [line for line in sample_texts([path], vocab_size=100) if line]
+    assert 50_000 < sum(map(len, sample)) < 150_000
+    numbers = [int(line.split()[0]) for line in sample]
+    assert sum(number < 5_000 for number in numbers) == pytest.approx(len(numbers) / 2, rel=0.2)
+    assert sample == [line for line in sample_texts([path], vocab_size=100) if line]
