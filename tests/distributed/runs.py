@@ -1,0 +1,135 @@
+"""Small real runs for the tests that start ranks: their config, how they are started, and what the ranks run."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import deepspeed
+import numpy as np
+
+from pipeline import launch, train
+from pipeline.config.load import build
+from pipeline.config.schema import RunConfig
+from pipeline.engine import Engine
+from pipeline.models.layers import RMSNorm
+from pipeline.models.parameters import ParameterTable
+from pipeline.monitor.metrics import read_metrics
+
+STEPS = 20
+Layout = tuple[int, int, int, int]
+"""(tensor, pipeline, data, ZeRO stage)"""
+Weights = dict[str, np.ndarray]
+"""Logical name -> a rank's slice, as fp32. (A torch tensor would be shared with its process, which has ended.)"""
+
+
+def run_config(data: Path, run_dir: Path, layout: Layout, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """A run of 20 steps of a small model on `data`, which `tests.small_models.make_data` made.
+
+    The learning rate is one at which differences of rounding do not grow.
+    """
+    tensor, pipeline, data_size, zero_stage = layout
+    sections: dict[str, dict[str, Any]] = {
+        "run": {"dir": str(run_dir), "steps": STEPS, "device": "cpu"},
+        "model": {
+            "num_layers": 4,
+            "hidden_size": 64,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "ffn_hidden_size": 96,
+            "seq_len": 32,
+        },
+        "data": {"train": str(data / "train")},
+        "parallel": {
+            "tensor_parallel_size": tensor,
+            "pipeline_parallel_size": pipeline,
+            "data_parallel_size": data_size,
+            "zero_stage": zero_stage,
+        },
+        "batch": {"micro_batch_size": 2, "global_batch_size": 8},
+        "optimizer": {"lr": 1e-4},
+        "schedule": {"decay": "constant"},
+        "precision": {"dtype": "fp32"},
+        "monitor": {"tensorboard": False},
+    }
+    for key, value in (overrides or {}).items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    return build(sections)
+
+
+def start(function: Callable[..., Any], config: RunConfig, *args: Any) -> list[Any]:
+    """What `function(config, *args)` returns on each rank of the layout of `config`."""
+    return launch.run(
+        f"{function.__module__}:{function.__qualname__}",
+        config,
+        *args,
+        world_size=config.parallel.world_size,
+        log_dir=Path(config.run.dir) / "log",
+    )
+
+
+def figures(config: RunConfig, name: str = "train/loss") -> list[float]:
+    """One figure of each step in `metrics.jsonl`, in the order written."""
+    return [record[name] for record in read_metrics(Path(config.run.dir))]
+
+
+def train_and_show_weights(config: RunConfig) -> Weights:
+    """Train; the weights that this rank began with."""
+    initial: Weights = {}
+
+    def build_and_look(config: RunConfig, table: ParameterTable, *args: Any, **kwargs: Any) -> Engine:
+        engine = build_engine(config, table, *args, **kwargs)
+        for name, parameter in engine.deepspeed.module.named_parameters():
+            # ZeRO 3 has cut it further.
+            with deepspeed.zero.GatheredParameters([parameter], enabled=config.parallel.zero_stage == 3):
+                initial[table.row_of(name).name] = parameter.detach().float().numpy().copy()
+        return engine
+
+    build_engine = train.build
+    with mock.patch.object(train, "build", build_and_look):
+        train.train(config)
+    return initial
+
+
+def train_without_summing_norm_gradients(config: RunConfig) -> None:
+    """Train as DeepSpeed alone would under sequence parallelism."""
+    with mock.patch.object(RMSNorm, "_weight", lambda norm: norm.weight):
+        train.train(config)
+
+
+def train_and_stop(config: RunConfig, step: int) -> None:
+    """Train, with the last rank being asked to stop during `step`."""
+
+    def ask() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with _at(step, rank=config.parallel.world_size - 1, act=ask):
+        train.train(config)
+
+
+def train_and_fail(config: RunConfig, step: int, rank: int) -> None:
+    """Train, with `rank` failing at the start of `step`."""
+
+    def fail() -> None:
+        raise ZeroDivisionError("on purpose")
+
+    with _at(step, rank=rank, act=fail):
+        train.train(config)
+
+
+@contextmanager
+def _at(step: int, *, rank: int, act: Callable[[], None]) -> Iterator[None]:
+    """Act on one rank at the start of one step, where training asks for the learning rate."""
+
+    def act_and_answer(config: RunConfig, current: int) -> float:
+        if current == step and int(os.environ["RANK"]) == rank:
+            act()
+        return learning_rate(config, current)
+
+    learning_rate = train.learning_rate
+    with mock.patch.object(train, "learning_rate", act_and_answer):
+        yield
