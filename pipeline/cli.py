@@ -117,8 +117,7 @@ def _add_quickstart(commands: Subparsers) -> None:
         "--layout",
         type=_layout,
         metavar="TPxPPxDP",
-        default="2x2x1",
-        help="tensor, pipeline and data parallel sizes, whose product is the number of ranks (%(default)s)",
+        help="tensor, pipeline and data parallel sizes; 2x2x1 by default, or what this machine's GPUs suffice for",
     )
     parser.add_argument("--steps", type=_positive, metavar="N", help="optimizer steps of the pre-training")
     _add_json(parser)

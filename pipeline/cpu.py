@@ -61,8 +61,8 @@ def product_dtype(tensor: torch.Tensor) -> torch.dtype:
     """The dtype in which products of matrices like `tensor` are computed: fp32 on CPUs that are slow with its own.
 
     Without instructions for 16 bits torch falls back to plain loops: measured 10 times slower than fp32 for a product
-    forward, 37 times with its backward, 12 times for the backward of attention. Instructions for 16 bits sum in fp32 and
-    round once at the end, and so does a product in fp32 that is rounded.
+    forward, 37 times with its backward, 12 times for the backward of attention. Instructions for 16 bits sum in fp32
+    and round once at the end, and so does a product in fp32 that is rounded.
     """
     is_half = tensor.dtype in (torch.bfloat16, torch.float16)
     return torch.float32 if is_half and tensor.device.type == "cpu" and not _has_half_instructions() else tensor.dtype

@@ -10,6 +10,8 @@ from typing import TextIO
 LOGGER = "pretrain"
 # There where the first NVIDIA GPU of a machine is; tells so without importing torch.
 GPU_DEVICE = Path("/dev/nvidia0")
+# Of megatron-core: about TransformerEngine, apex and a setting of CUDA graphs.
+REMARKS = ("Transformer Engine and Apex are not installed", "full scope is deprecated")
 CHATTY = ("DeepSpeed", "deepspeed", "megatron", "transformers", "torch", "torch.distributed")
 
 
@@ -42,13 +44,10 @@ def set_up(*, rank: int, directory: Path | None = None) -> logging.Logger:
 
 
 def quieten_imports() -> None:
-    """Keep what megatron-core and DeepSpeed remark about a machine without a GPU off the terminal, here and in ranks.
-
-    Neither remark is about anything that we use: apex, TransformerEngine, and an accelerator that is not there.
-    """
-    about_apex = "Transformer Engine and Apex are not installed"
-    warnings.filterwarnings("ignore", message=about_apex)
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{about_apex}"]))
+    """Keep remarks about what we do not use off the terminal, here and in the processes that are started from here."""
+    for remark in REMARKS:
+        warnings.filterwarnings("ignore", message=remark)
+    os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{remark}" for remark in REMARKS)
     if not GPU_DEVICE.exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 

@@ -35,7 +35,9 @@ class TokenStream:
             piece = self._shards[index][offset : offset + count]
             pieces.append(piece)
             start, count, index = start + len(piece), count - len(piece), index + 1
-        return np.concatenate(pieces) if len(pieces) != 1 else np.asarray(pieces[0])
+        if not pieces:
+            return np.empty(0, self.manifest.dtype)
+        return np.concatenate(pieces) if len(pieces) > 1 else np.asarray(pieces[0])
 
     def num_windows(self, length: int) -> int:
         """Windows of `length` tokens, each of which starts with the last token of the one before."""

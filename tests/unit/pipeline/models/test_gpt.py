@@ -1,0 +1,100 @@
+"""The decoder's table against the model that is built, and what the model computes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.config.schema import ModelConfig
+from pipeline.distributed import single_process
+from pipeline.models import gpt
+from pipeline.models.layers import next_token_loss
+from pipeline.models.parameters import initialize
+from pipeline.models.pipeline_layer import LayerStack
+from tests.small_models import VOCAB_SIZE, run_config
+
+SHAPES: tuple[dict[str, Any], ...] = (
+    {},
+    {"tie_embeddings": True},
+    {"num_key_value_heads": 2},
+    {"head_dim": 6, "num_key_value_heads": 1},
+)
+
+
+@pytest.fixture(autouse=True)
+def world() -> Iterator[None]:
+    with single_process():
+        yield
+
+
+def build(model: ModelConfig) -> LayerStack:
+    stack = LayerStack(gpt.pipeline_layers(model, tensor_parallel_size=1, sequence_parallel=False))
+    initialize(stack, gpt.parameter_table(model), seed=3, tensor_rank=0, tensor_parallel_size=1)
+    return stack
+
+
+def token_ids(length: int, *, seed: int = 0) -> torch.Tensor:
+    return torch.randint(VOCAB_SIZE, (2, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_table_lists_the_parameters_of_the_model(shape: dict[str, Any]) -> None:
+    model = run_config(**shape).model
+    table = gpt.parameter_table(model)
+    built = {name: tuple(parameter.shape) for name, parameter in build(model).named_parameters()}
+    assert built == {row.module_name: row.local_shape(1) for row in table}
+
+
+def test_number_of_parameters_of_a_known_model() -> None:
+    """Llama 2 7B has 6,738,415,616."""
+    shape = {"vocab_size": 32000, "num_layers": 32, "hidden_size": 4096, "num_attention_heads": 32}
+    assert gpt.parameter_table(run_config(**shape, ffn_hidden_size=11008).model).num_parameters == 6_738_415_616
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_position_sees_those_before_it_alone(shape: dict[str, Any]) -> None:
+    model = build(run_config(**shape).model)
+    ids = token_ids(12)
+    changed = ids.clone()
+    changed[:, 7] = (changed[:, 7] + 1) % VOCAB_SIZE
+    with torch.no_grad():
+        logits_SBV, other_SBV = model(ids), model(changed)
+    assert torch.equal(logits_SBV[:7], other_SBV[:7])
+    assert all((logits_SBV[position] != other_SBV[position]).any() for position in range(7, 12))
+
+
+def test_padding_of_the_vocabulary_is_never_predicted() -> None:
+    model = build(run_config().model)
+    ids, labels = token_ids(12), token_ids(12, seed=1)
+    logits_SBV = model(ids)
+    assert logits_SBV.shape == (12, 2, 448)
+    real = logits_SBV[..., :VOCAB_SIZE]
+    expected = torch.nn.functional.cross_entropy(real.flatten(0, 1), labels.t().flatten())
+    loss = next_token_loss(logits_SBV, labels)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    loss.backward()
+    parameters = dict(model.named_parameters())
+    for name in ("0.word_embeddings.weight", "4.output_layer.weight"):
+        grad = parameters[name].grad
+        assert grad is not None
+        assert not grad[VOCAB_SIZE:].any()
+        assert grad[:VOCAB_SIZE].any()
+
+
+def test_a_tied_head_reads_the_embedding() -> None:
+    model = build(run_config(tie_embeddings=True).model)
+    ids = token_ids(4)
+    before = model(ids)
+    with torch.no_grad():
+        model.get_parameter("0.word_embeddings.weight")[VOCAB_SIZE - 1] += 1.0  # an id that is no input here
+    after = model(ids)
+    assert VOCAB_SIZE - 1 not in ids
+    assert torch.equal(before[..., : VOCAB_SIZE - 1], after[..., : VOCAB_SIZE - 1])
+    assert (before[..., VOCAB_SIZE - 1] != after[..., VOCAB_SIZE - 1]).all()
+
+
+def test_initial_loss_is_that_of_a_guess() -> None:
+    model = build(run_config(init_std=0.02).model)
+    loss = next_token_loss(model(token_ids(24)), token_ids(24, seed=1))
+    assert float(loss) == pytest.approx(torch.tensor(float(VOCAB_SIZE)).log().item(), abs=0.05)
