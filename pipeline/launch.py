@@ -1,7 +1,6 @@
 """The ranks of a run: started on this machine, or joined where torchrun or srun started them."""
 
 import argparse
-import ctypes
 import io
 import multiprocessing
 import os
@@ -14,8 +13,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +33,6 @@ TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
-PR_SET_PDEATHSIG = 1
 # Where the ranks meet; without it torch reads MASTER_ADDR and MASTER_PORT.
 RENDEZVOUS = "PRETRAIN_RENDEZVOUS"
 
@@ -132,6 +131,8 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    with _ctrl_c_withheld():
+        forkserver.ensure_running()
     return context
 
 
@@ -146,6 +147,17 @@ def _environment(rank: int, world_size: int, rendezvous: Path) -> dict[str, str]
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
     }
+
+
+@contextmanager
+def _ctrl_c_withheld() -> Iterator[None]:
+    """A process started inside never hears Ctrl-C, nor do those that it forks: the launcher does, after the block."""
+    resource_tracker.ensure_running()  # to start it inside would let Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -181,6 +193,8 @@ def _supervise(ranks: list[_Started]) -> None:
             print("stopping: saving first; press Ctrl-C again to end at once", file=sys.stderr, flush=True)
             for started in ranks:
                 started.process.terminate()
+    if deadline and any(started.process.exitcode == -signal.SIGTERM for started in ranks):
+        raise KeyboardInterrupt  # it was asked before it could listen
     failures = sorted((f for f in (started.failure for started in ranks) if f), key=lambda failure: failure.time)
     if failures:
         _raise(failures[0])
@@ -198,7 +212,7 @@ def _raise(failure: _Failure) -> NoReturn:
         raise Interrupted(failure.message)
     if failure.traceback is None:
         raise UserError(failure.message)
-    raise ClusterError(f"{failure.traceback.rstrip()}\n{failure.message}")
+    raise ClusterError(f"{failure.traceback}{failure.message}")
 
 
 def _receive(ranks: list[_Started]) -> None:
@@ -239,7 +253,7 @@ def _rank_main(
     log_file: Path,
 ) -> None:
     """The life of a started rank."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears Ctrl-C and asks by SIGTERM
     os.environ.update(environment)
     _redirect_output(log_file)
@@ -248,12 +262,20 @@ def _rank_main(
     try:
         message = ("done", pkgutil.resolve_name(function)(*args))
     except BaseException as error:  # noqa: BLE001 (told to the launcher, whatever it is)
-        traceback.print_exc()
+        with suppress(OSError):  # the disk of the log may be what failed
+            traceback.print_exc()
         message = ("failed", _describe(error, environment["RANK"]))
     connection.send(message)
     connection.close()
     sys.stderr.flush()
     os._exit(0)  # process groups of ranks that are gone can hang an orderly end
+
+
+def _end_with_launcher() -> None:
+    launcher = multiprocessing.parent_process()
+    assert launcher
+    launcher.join()
+    os._exit(1)
 
 
 def _describe(error: BaseException, rank: str) -> _Failure:

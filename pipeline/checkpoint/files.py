@@ -22,16 +22,18 @@ READ_BYTES = 1 << 22
 class DurableFiles(CheckpointEngine):
     """DeepSpeed's way to the disk: each file is fsynced and summed when written, and read without running code.
 
-    `written` holds the records of the files of this rank since `start`.
+    `written` holds the records of the files of this rank since `start`, `failures` why others could not be written:
+    that is not raised at once, because DeepSpeed has the ranks meet while they save.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.name = type(self).__name__
-        self.written: list[FileRecord] = []
+        self.start()
 
     def start(self) -> None:
-        self.written = []
+        self.written: list[FileRecord] = []
+        self.failures: list[str] = []
 
     def create(self, info: CheckpointCommitInfo) -> None:
         """DeepSpeed announces a checkpoint; `pipeline.checkpoint.save` has made its folder already."""
@@ -41,13 +43,20 @@ class DurableFiles(CheckpointEngine):
         return True
 
     def save(self, state_dict: Any, path: str) -> None:
-        with open(path, "wb") as file:
-            torch.save(state_dict, file)
-            file.flush()
-            os.fsync(file.fileno())
-        self.written.append(
-            FileRecord(name=Path(path).name, bytes=os.path.getsize(path), checksum=checksum(Path(path)))
-        )
+        try:
+            with open(path, "wb") as file:
+                torch.save(state_dict, file)
+                file.flush()
+                os.fsync(file.fileno())
+            self.written.append(
+                FileRecord(name=Path(path).name, bytes=os.path.getsize(path), checksum=checksum(Path(path)))
+            )
+        except (OSError, RuntimeError) as error:
+            # torch's writer covers what the disk said with an error of its own.
+            said = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(said, OSError):
+                raise
+            self.failures.append(f"{Path(path).name}: {said.strerror}")
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return load(Path(path), map_location=map_location)
@@ -65,7 +74,7 @@ def load(path: Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing from the checkpoint. Resume from another one.") from error
     except Exception as error:  # torch raises whatever its unpickler and its zip reader come upon
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as tensors and plain values: {reason}") from error
 
 

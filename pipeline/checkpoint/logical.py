@@ -77,7 +77,7 @@ class LogicalCheckpoint:
                 f"{self.path}: the tensor-parallel ranks hold different values of {name}, which each has in full: the "
                 "run has drifted apart. Go back to an earlier checkpoint."
             )
-        return row.join(slices)
+        return row.join(slices).detach()  # masters are saved as the parameters of an optimizer
 
     @property
     def _tensor_parallel_size(self) -> int:
@@ -134,7 +134,8 @@ class LogicalCheckpoint:
 
     def _partitioned(self, file: str) -> Iterator[tuple[str, Fragment]]:
         """ZeRO 3 gives each data rank an equal share of every parameter, one behind the other."""
-        shapes = self._load(file.replace("optim_states", "model_states"))["param_shapes"]
+        model_file = file.removeprefix("bf16_").replace("optim_states", "model_states")
+        shapes = self._load(model_file)["param_shapes"]
         for group, by_name in enumerate(shapes):
             start = 0
             for name, shape in by_name.items():

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -11,12 +14,14 @@ from pipeline.checkpoint import rng
 from pipeline.checkpoint.manifest import (
     FILE_NAME,
     CheckpointManifest,
-    FileRecord,
     dump_manifest,
     find_checkpoints,
     step_folder,
 )
 from pipeline.engine import Engine
+from pipeline.errors import CheckpointError, DataError
+
+Item = TypeVar("Item")
 
 
 def save(engine: Engine, run_dir: Path, manifest: CheckpointManifest, *, keep_last: int | None) -> Path:
@@ -25,35 +30,59 @@ def save(engine: Engine, run_dir: Path, manifest: CheckpointManifest, *, keep_la
     Args:
         manifest: all but `files`, which is filled in.
         keep_last: number of newest checkpoints to keep; None keeps all.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written to. Nothing is left of this checkpoint, and those before
+            are as they were.
     """
     folder = run_dir / "checkpoints" / step_folder(manifest.step)
     temporary = folder.with_name(folder.name + ".tmp")
     rank = torch.distributed.get_rank()
     if rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        for left_by_a_kill in folder.parent.glob("*.tmp"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        with _all_or_nothing(temporary, folder):
+            temporary.mkdir(parents=True)
     torch.distributed.barrier()
-    records = _gather(_write(engine, temporary, rank))
+    _write(engine, temporary, rank)
+    failures, records = _gather(engine.files.failures), _gather(engine.files.written)
     if rank == 0:
-        _commit(temporary, folder, manifest.model_copy(update={"files": records}))
+        with _all_or_nothing(temporary, folder):
+            if failures:
+                raise OSError(failures[0])
+            records.sort(key=lambda record: record.name)
+            _commit(temporary, folder, manifest.model_copy(update={"files": records}))
         _retain(run_dir, keep_last)
     torch.distributed.barrier()
     return folder
 
 
-def _write(engine: Engine, folder: Path, rank: int) -> list[FileRecord]:
-    """Write this rank's files into `folder`."""
+@contextmanager
+def _all_or_nothing(temporary: Path, folder: Path) -> Iterator[None]:
+    """Remove `temporary` if the disk fails in the block, and say that `folder` could not be saved."""
+    try:
+        yield
+    except (OSError, DataError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"{folder} cannot be saved: {str(error).rstrip('.')}. The checkpoints before it are as they were: free the "
+            "disk, or set checkpoint.keep_last, and run the same command again."
+        ) from error
+
+
+def _write(engine: Engine, folder: Path, rank: int) -> None:
+    """Write this rank's files into `folder`; the engine's `files` say which, and what went wrong."""
     files = engine.files
     files.start()
     engine.deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
     files.save(rng.state(), str(folder / rng.file_name(rank)))
-    return files.written
 
 
-def _gather(mine: list[FileRecord]) -> list[FileRecord]:
-    everyone: list[list[FileRecord] | None] = [None] * torch.distributed.get_world_size()
+def _gather(mine: list[Item]) -> list[Item]:
+    """The items of all ranks, in rank order."""
+    everyone: list[list[Item] | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, mine)
-    return sorted((record for records in everyone for record in records or []), key=lambda record: record.name)
+    return [item for items in everyone for item in items or []]
 
 
 def _commit(temporary: Path, folder: Path, manifest: CheckpointManifest) -> None:

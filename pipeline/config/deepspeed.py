@@ -16,8 +16,7 @@ def deepspeed_config(config: RunConfig, *, device_type: str | None = None) -> di
         device_type: "cuda" or "cpu", where the ranks run; None takes run.device, and its auto is taken for a CPU.
 
     What DeepSpeed 0.19 makes of it: bf16 with ZeRO 1 runs its BF16_Optimizer, bf16 and fp16 with ZeRO 2 or 3 (fp16 with
-    ZeRO 1 too) the ZeRO optimizers, and both without ZeRO its unfused mixed-precision optimizer, which is
-    BF16_Optimizer again for bf16 with pipeline stages. All of them keep fp32 master weights.
+    ZeRO 1 too) the ZeRO optimizers. All of them keep fp32 master weights.
     """
     stage = config.parallel.zero_stage
     template = json.loads(resources.files("ds_configs").joinpath(f"zero{stage}.json").read_text(encoding="utf-8"))

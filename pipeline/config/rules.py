@@ -67,16 +67,6 @@ def _why_accumulation(config: RunConfig) -> str:
     )
 
 
-def _why_grad_accum(config: RunConfig) -> str:
-    value, dtype = config.precision.grad_accum_dtype, config.precision.dtype
-    if config.parallel.zero_stage == 0:
-        return (
-            f"precision.grad_accum_dtype={value} is wrong because DeepSpeed without ZeRO (parallel.zero_stage=0) sums "
-            f"gradients in precision.dtype={dtype} only"
-        )
-    return f"precision.grad_accum_dtype={value} is wrong because gradients come in precision.dtype={dtype}"
-
-
 RULES: tuple[Rule, ...] = (
     multiple(
         "model.num_attention_heads",
@@ -97,9 +87,7 @@ RULES: tuple[Rule, ...] = (
     multiple(
         "model.hidden_size",
         of=["model.num_attention_heads"],
-        because="model.head_dim is derived from them; it can also be set",
-        only_if=_head_dim_is_derived,
-        reads="model.head_dim",
+        because="Hugging Face's Llama, which the model is exported to, takes no other, whatever model.head_dim is",
     ),
     Rule(
         reads=("model.head_dim", "model.hidden_size", "model.num_attention_heads"),
@@ -168,14 +156,22 @@ RULES: tuple[Rule, ...] = (
         },
     ),
     Rule(
-        reads=("precision.grad_accum_dtype", "precision.dtype", "parallel.zero_stage"),
-        broken=lambda config: (
-            config.precision.grad_accum_dtype is not None
-            and config.precision.grad_accum_dtype != config.precision.dtype
-            and (config.precision.grad_accum_dtype != "fp32" or config.parallel.zero_stage == 0)
+        reads=("precision.grad_accum_dtype", "precision.dtype"),
+        broken=lambda config: config.precision.grad_accum_dtype not in (None, "fp32", config.precision.dtype),
+        because=lambda config: (
+            f"precision.grad_accum_dtype={config.precision.grad_accum_dtype} is wrong because gradients come in "
+            f"precision.dtype={config.precision.dtype}"
         ),
-        because=_why_grad_accum,
         do="; leave it out, and the most precise one that DeepSpeed can do is taken.",
+    ),
+    Rule(
+        reads=("precision.dtype", "parallel.zero_stage"),
+        broken=lambda config: config.precision.dtype != "fp32" and config.parallel.zero_stage == 0,
+        because=lambda config: (
+            f"precision.dtype={config.precision.dtype} cannot be used with parallel.zero_stage=0: DeepSpeed keeps "
+            "exact fp32 master weights from ZeRO 1 on"
+        ),
+        do=". Set zero_stage=1, which costs nothing on one data-parallel rank, or dtype=fp32.",
     ),
     Rule(
         reads=("precision.dtype", "run.device"),

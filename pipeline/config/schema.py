@@ -164,7 +164,7 @@ class PrecisionConfig(Section):
     dtype: Dtype = "bf16"
     """Format of the weights that the forward and backward passes use."""
     grad_accum_dtype: Dtype | None = None
-    """Format gradients are summed in; null is fp32 wherever DeepSpeed can. Read `RunConfig.grad_accum_dtype`."""
+    """Format gradients are summed in; null is fp32. Read `RunConfig.grad_accum_dtype`."""
     initial_loss_scale_power: int = Field(default=16, ge=0, le=32)
     """fp16 only: the dynamic loss scale starts at 2 to this power."""
 
@@ -229,9 +229,8 @@ class RunConfig(Section):
 
     @property
     def grad_accum_dtype(self) -> Dtype:
-        """Format gradients are summed in: as asked, else fp32, which DeepSpeed offers from ZeRO 1 on."""
-        default = "fp32" if self.parallel.zero_stage >= 1 else self.precision.dtype
-        return self.precision.grad_accum_dtype or default
+        """Format gradients are summed in: as asked, else fp32."""
+        return self.precision.grad_accum_dtype or "fp32"
 
 
 SECTIONS: Mapping[str, type[Section]] = MappingProxyType(

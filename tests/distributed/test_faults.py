@@ -1,4 +1,4 @@
-"""What goes wrong while ranks run: Ctrl-C, a rank that dies, a rank that fails, a full disk. Nothing is left running."""
+"""What goes wrong while ranks run: Ctrl-C, a rank that dies or fails, a full disk. No process is left."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from pipeline.checkpoint import load
 from pipeline.checkpoint.manifest import find_checkpoints
 from pipeline.config.load import to_yaml
 from pipeline.config.schema import RunConfig
-from pipeline.errors import CheckpointError, ClusterError
+from pipeline.errors import ClusterError, UserError
 from tests.distributed import runs
 from tests.distributed.runs import Layout
 
@@ -72,19 +72,19 @@ class Command:
 
     def ranks(self) -> list[psutil.Process]:
         """The ranks, which are children of the process that forks them, in their order."""
-        [server] = [process for process in self.process_children() if "forkserver" in " ".join(process.cmdline())]
+        [server] = [process for process in self.children() if "forkserver" in " ".join(process.cmdline())]
         return sorted(server.children(), key=lambda process: process.pid)
 
-    def process_children(self) -> list[psutil.Process]:
+    def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
     def ended(self) -> int:
         """The exit code, once every process is gone, which takes no longer than it may."""
+        until = time.monotonic() + ENDS_WITHIN_SECONDS
         code = self.process.wait(ENDS_WITHIN_SECONDS)
-        until = time.monotonic() + 1
-        while self.members() and time.monotonic() < until:
+        while self.members():
+            assert time.monotonic() < until, [process.cmdline() for process in self.members()]
             time.sleep(0.05)
-        assert not self.members()
         return code
 
     def kill(self) -> None:
@@ -126,20 +126,10 @@ def test_ctrl_c_saves_and_ends_all_ranks(start: Callable[..., Command], tmp_path
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir() if path.is_dir()] == [found[0].name]
 
 
-@pytest.mark.parametrize("seconds", [0.5, 4.0])
-def test_ctrl_c_during_the_start_ends_all(start: Callable[..., Command], tmp_path: Path, seconds: float) -> None:
+@pytest.mark.parametrize("started", [False, True], ids=["importing", "ranks_starting"])
+def test_ctrl_c_during_the_start_ends_all(start: Callable[..., Command], tmp_path: Path, started: bool) -> None:
     command = start(**ENDLESS)
-    time.sleep(seconds)
-    command.ctrl_c()
-    assert command.ended() in {75, 130, -signal.SIGINT}
-    assert "Traceback" not in command.stderr
-    assert "error:" not in command.stderr
-    assert bool(find_checkpoints(tmp_path / "run")) == ("interrupted: saved" in command.stderr)
-
-
-def test_ctrl_c_while_ranks_start_ends_all(start: Callable[..., Command], tmp_path: Path) -> None:
-    command = start(**ENDLESS)
-    command.wait_for(lambda: bool(command.process_children()) and command.log.exists())
+    command.wait_for(lambda: bool(command.log.exists() if started else command.children()))
     command.ctrl_c()
     assert command.ended() in {75, 130}
     assert "Traceback" not in command.stderr
@@ -173,7 +163,16 @@ def test_a_rank_that_is_killed_ends_the_others(start: Callable[..., Command]) ->
     command.ranks()[2].kill()
     assert command.ended() == 1
     error = command.stderr[command.stderr.index("error: ") :]
-    assert error.startswith("error: rank 2 was ended by SIGKILL without a word; the kernel does this when memory runs out")
+    assert error.startswith(
+        "error: rank 2 was ended by SIGKILL without a word; the kernel does this when memory runs out"
+    )
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(start: Callable[..., Command]) -> None:
+    command = start(**ENDLESS)
+    command.wait_for(lambda: trained_steps(command) >= 2)
+    command.process.kill()
+    assert command.ended() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("rank", [0, 3])
@@ -188,8 +187,8 @@ def test_the_traceback_of_the_rank_that_failed_comes_first(data: Path, tmp_path:
 
 
 def test_a_divergence_is_told_in_one_sentence(data: Path, tmp_path: Path) -> None:
-    config = runs.run_config(data, tmp_path, (1, 1, 2, 1), {"optimizer.lr": 1e30, "optimizer.grad_clip": 0.0})
-    with pytest.raises(Exception, match=r"^the loss of step \d+ is (nan|inf): training has diverged"):
+    config = runs.run_config(data, tmp_path, (1, 1, 2, 1), {"optimizer.lr": 1e38, "optimizer.grad_clip": 0.0})
+    with pytest.raises(UserError, match=r"^the loss of step \d+ is (nan|inf): training has diverged"):
         runs.start(train.train, config)
     assert not find_checkpoints(tmp_path)
     assert not living_ranks()
@@ -203,7 +202,7 @@ def living_ranks() -> list[psutil.Process]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 6 MB: room for one checkpoint of the model and not for two."""
+    """A folder on a disk of 6 MB: room for two checkpoints of the model and not for three."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
@@ -214,15 +213,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("layout", [(1, 1, 1, 0), (1, 2, 1, 1)], ids=str)
-def test_a_full_disk_is_told_and_the_checkpoint_before_stays(data: Path, small_disk: Path, layout: Layout) -> None:
+def test_a_full_disk_is_told_and_the_checkpoints_before_stay(data: Path, small_disk: Path, layout: Layout) -> None:
     config = runs.run_config(data, small_disk / "run", layout, {"checkpoint.every_steps": 1})
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UserError) as caught:
         runs.start(train.train, config)
     folder = small_disk / "run/checkpoints"
-    assert str(caught.value).startswith(f"{folder / 'step_0000002'} cannot be saved: ")
-    assert "No space left on device" in str(caught.value)
+    assert str(caught.value).startswith(f"{folder / 'step_0000003'} cannot be saved: ")
+    assert "No space left on device. The checkpoints before it are as they were: free the disk" in str(caught.value)
+    assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_0000001", "step_0000002"]
     found = load.newest(small_disk / "run")
     assert found
-    assert found[0].name == "step_0000001"
-    assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_0000001"]
+    assert found[0].name == "step_0000002"
     assert not living_ranks()

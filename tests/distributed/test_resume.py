@@ -13,7 +13,7 @@ from pipeline import train
 from pipeline.checkpoint import load
 from pipeline.checkpoint.manifest import find_checkpoints
 from pipeline.config.schema import RunConfig
-from pipeline.errors import CheckpointError, Interrupted
+from pipeline.errors import CheckpointError, Interrupted, UserError
 from pipeline.models.gpt import parameter_table
 from pipeline.monitor.metrics import read_metrics
 from tests.distributed import runs
@@ -176,8 +176,11 @@ def test_what_a_kill_left_of_a_checkpoint_is_no_checkpoint(copy: Path) -> None:
         ((1, 1, 1, 0), {"model.num_layers": 2}, "model.num_layers=2, but the checkpoint has 4"),
         ((1, 1, 1, 0), {"model.tie_embeddings": True}, "model.tie_embeddings=True, but the checkpoint has False"),
         ((2, 1, 1, 0), {}, "parallel.tensor_parallel_size=2, but the checkpoint has 1"),
-        ((1, 1, 1, 1), {}, "parallel.zero_stage=1, but the checkpoint has 0"),
-        ((1, 1, 1, 0), {"precision.dtype": "bf16"}, "precision.dtype='bf16', but the checkpoint has 'fp32'"),
+        (
+            (1, 1, 1, 1),
+            {"precision.dtype": "bf16"},
+            "parallel.zero_stage=1, but the checkpoint has 0; precision.dtype='bf16', but the checkpoint has 'fp32'",
+        ),
         ((1, 1, 1, 0), {"run.seed": 5}, "run.seed=5, but the checkpoint has 1234"),
     ],
     ids=str,
@@ -199,7 +202,9 @@ def test_a_refused_checkpoint_ends_the_command_and_is_left_as_it_is(copy: Path, 
     other = make_data(tmp_path / "other", vocab_size=391)
     config = runs.run_config(other, copy, SMALLEST.layout, SMALLEST.overrides)
     before = sorted(path.relative_to(copy) for path in copy.glob("checkpoints/**/*"))
-    with pytest.raises(Exception, match=r"model\.vocab_size=391, but the checkpoint has 390; data\.train=.* other data"):
+    with pytest.raises(
+        UserError, match=r"model\.vocab_size=391, but the checkpoint has 390; data\.train=.* other data"
+    ):
         runs.start(train.train, config)
     assert sorted(path.relative_to(copy) for path in copy.glob("checkpoints/**/*")) == before
     assert len(read_metrics(copy)) == runs.STEPS
@@ -219,13 +224,16 @@ def test_a_longer_run_goes_on_from_the_end_and_never_starts_anew(copy: Path, dat
     runs.start(train.train, config)
     assert runs.figures(config)[: runs.STEPS] == before
     assert len(runs.figures(config)) == 22
-    anew = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | {"run.steps": 1, "checkpoint.resume": "never"})
-    runs.start(train.train, anew)
-    assert runs.figures(anew) == before[:1]
+    anew = {"run.steps": 1, "schedule.warmup_steps": 0, "checkpoint.resume": "never"}
+    config = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | anew)
+    runs.start(train.train, config)
+    assert runs.figures(config) == before[:1]
 
 
 def test_only_the_newest_are_kept(data: Path, tmp_path: Path) -> None:
     overrides = {"checkpoint.every_steps": 1, "checkpoint.keep_last": 2, "run.steps": 4}
-    runs.start(train.train, runs.run_config(data, tmp_path, SMALLEST.layout, SMALLEST.overrides | {"schedule.warmup_steps": 0} | overrides))
-    assert [path.name for path in find_checkpoints(tmp_path)] == ["step_0000004", "step_0000003"]
+    (tmp_path / "checkpoints/step_0000009.tmp").mkdir(parents=True)
+    runs.start(train.train, runs.run_config(data, tmp_path, SMALLEST.layout, overrides))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["latest", "step_0000003", "step_0000004"]
     assert (tmp_path / "checkpoints/latest").read_text() == "step_0000004\n"

@@ -123,7 +123,7 @@ def test_errors_that_are_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPat
 def test_layout_is_tensor_by_pipeline_by_data() -> None:
     args = cli.build_parser().parse_args(["quickstart", "--layout", "4x2x1"])
     assert args.layout == (4, 2, 1)
-    assert cli.build_parser().parse_args(["quickstart"]).layout == (2, 2, 1)
+    assert cli.build_parser().parse_args(["quickstart"]).layout is None
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -118,7 +118,10 @@ def test_resolved_config_is_the_same_config(changes: dict[str, Any]) -> None:
             {"parallel.sequence_parallel": True, "parallel.tensor_parallel_size": 4, "model.seq_len": 33},
             "set model.seq_len=32 or 36",
         ),
-        ({"parallel.zero_stage": 0, "precision.grad_accum_dtype": "fp32"}, "DeepSpeed without ZeRO"),
+        (
+            {"parallel.zero_stage": 0, "precision.dtype": "bf16"},
+            "precision.dtype=bf16 cannot be used with parallel.zero_stage=0",
+        ),
         ({"precision.grad_accum_dtype": "fp16"}, "gradients come in precision.dtype=bf16"),
         ({"precision.dtype": "fp16", "run.device": "cpu"}, "set precision.dtype=bf16 or fp32"),
         ({"schedule.warmup_steps": 21}, "the run ends at run.steps=20"),

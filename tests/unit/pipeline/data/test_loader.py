@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch

@@ -32,7 +32,9 @@ def test_reads_are_those_of_the_concatenation(shards: list[list[list[int]]], dra
 @given(st.integers(0, 40), st.integers(2, 7))
 def test_windows_predict_each_token_once(num_tokens: int, length: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        stream = TokenStream(write_dataset(Path(folder), [[range(num_tokens // 2)], [range(num_tokens // 2, num_tokens)]]))
+        stream = TokenStream(
+            write_dataset(Path(folder), [[range(num_tokens // 2)], [range(num_tokens // 2, num_tokens)]])
+        )
         windows = [stream.window(index, length).tolist() for index in range(stream.num_windows(length))]
     predicted = [token for window in windows for token in window[1:]]
     assert predicted == list(range(1, 1 + len(predicted)))

@@ -9,7 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.monitor.metrics import MetricsWriter, read_metrics
 
 
-def write(run_dir: Path, steps: range, *, completed_steps: int = 0, tensorboard: bool = False, offset: float = 0) -> None:
+def write(
+    run_dir: Path, steps: range, *, completed_steps: int = 0, tensorboard: bool = False, offset: float = 0
+) -> None:
     writer = MetricsWriter(run_dir, completed_steps=completed_steps, tensorboard=tensorboard)
     for step in steps:
         writer.write(step, {"train/loss": 1 / (step + 2) + offset, "train/grad_norm": None})

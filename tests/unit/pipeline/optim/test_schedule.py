@@ -1,5 +1,6 @@
 """The learning rate over the steps."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -29,11 +30,12 @@ decays = st.sampled_from(["constant", "linear", "cosine"])
 @given(lengths, decays)
 def test_it_rises_to_the_peak_and_never_again(length: tuple[int, int], decay: str) -> None:
     steps, warmup = length
-    rates = [learning_rate(config(steps, warmup, decay), step) for step in range(1, steps + 1)]
+    settings = config(steps, warmup, decay)
+    rates = [learning_rate(settings, step) for step in range(1, steps + 1)]
     assert all(0 < rate <= PEAK for rate in rates)
     rising, falling = rates[:warmup], rates[warmup:]
     assert all(rising[index] == pytest.approx(PEAK * (index + 1) / warmup) for index in range(warmup))
-    assert all(later <= earlier for earlier, later in zip(falling, falling[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(falling))
 
 
 @given(lengths, st.sampled_from(["linear", "cosine"]))
