@@ -10,6 +10,7 @@ from megatron.core import parallel_state, tensor_parallel
 from torch._C._distributed_c10d import HashStore
 
 from pipeline import cpu
+from pipeline.devices import Device
 from pipeline.errors import ClusterError
 from pipeline.topology import Topology
 
@@ -17,14 +18,12 @@ from pipeline.topology import Topology
 MODEL_PARALLEL_STREAM = "model-parallel-rng"
 
 
-def device_for(name: str, local_rank: int) -> torch.device:
-    """The device of this rank: `name` is `auto`, `cpu` or `cuda`.
+def device_for(name: Device, local_rank: int) -> torch.device:
+    """The device of this rank, which drives GPU `local_rank` of its node where `name` is `cuda`.
 
     Raises:
         ClusterError: `cuda` was asked for and this machine has no GPU for this rank.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():

@@ -1,6 +1,7 @@
 """The ranks of a run: started on this machine, or joined where torchrun or srun started them."""
 
 import argparse
+import ctypes
 import io
 import multiprocessing
 import os
@@ -20,19 +21,20 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import log
+from pipeline import devices, log
 from pipeline.config.load import load
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ClusterError, Interrupted, UserError
 
 # Importing torch, DeepSpeed and megatron-core costs seconds of a core: on a CPU the ranks are forked from one process
 # that has done it. A process that has touched CUDA must not fork.
-PRELOAD = ["pipeline.train"]
+PRELOAD = ["pipeline.preload"]
 TRAIN = "pipeline.train:train"
 TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
+PR_SET_PDEATHSIG = 1
 # Where the ranks meet; without it torch reads MASTER_ADDR and MASTER_PORT.
 RENDEZVOUS = "PRETRAIN_RENDEZVOUS"
 
@@ -75,15 +77,18 @@ def command(args: argparse.Namespace) -> int:
 
 def train(config: RunConfig) -> None:
     """Train on the ranks that torchrun or srun started, this process being one, or on new ones on this machine."""
+    device = devices.resolve(config.run.device)
+    config = config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
     joined = joined_rank(os.environ)
     if joined is None:
-        run(TRAIN, config, world_size=config.parallel.world_size, log_dir=Path(config.run.dir) / "log")
+        log_dir = Path(config.run.dir) / "log"
+        run(TRAIN, config, world_size=config.parallel.world_size, log_dir=log_dir, device=device)
     else:
-        os.environ.update(joined)
+        os.environ.update(joined, DS_ACCELERATOR=device)
         pkgutil.resolve_name(TRAIN)(config)
 
 
-def run(function: str, *args: Any, world_size: int, log_dir: Path) -> list[Any]:
+def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devices.Device = "cpu") -> list[Any]:
     """Call `function(*args)` on `world_size` new processes of this machine, which can find each other.
 
     What a rank prints goes to `log_dir/rank_00000.log`; what rank 0 logs is shown here, too.
@@ -104,7 +109,7 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path) -> list[Any]:
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     rendezvous = Path(tempfile.mkdtemp(prefix="pretrain_"))
-    context = _context()
+    context = _context(device)
     ranks: list[_Started] = []
     try:
         with _sigterm_as_ctrl_c():
@@ -125,9 +130,10 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path) -> list[Any]:
     return [started.result for started in ranks]
 
 
-def _context() -> Any:
-    """How processes are made: forked from one that has imported everything, or afresh where CUDA forbids forks."""
-    if log.GPU_DEVICE.exists():
+def _context(device: devices.Device) -> Any:
+    """How processes are made: forked from one that has imported everything, or afresh, as CUDA forbids forks."""
+    os.environ["DS_ACCELERATOR"] = device  # DeepSpeed would take a GPU that it sees
+    if device == "cuda":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
@@ -245,6 +251,13 @@ def _silent_death(started: _Started) -> _Failure:
     return _Failure(0.0, f"rank {started.rank} {how} without a word{hint}. Its log is in log/.", traceback="")
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process with the one that made it: the launcher, or the one that ranks are forked from."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it ended before it was asked
+        os._exit(1)
+
+
 def _rank_main(
     function: str,
     args: tuple[Any, ...],
@@ -253,7 +266,7 @@ def _rank_main(
     log_file: Path,
 ) -> None:
     """The life of a started rank."""
-    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears Ctrl-C and asks by SIGTERM
     os.environ.update(environment)
     _redirect_output(log_file)
@@ -269,13 +282,6 @@ def _rank_main(
     connection.close()
     sys.stderr.flush()
     os._exit(0)  # process groups of ranks that are gone can hang an orderly end
-
-
-def _end_with_launcher() -> None:
-    launcher = multiprocessing.parent_process()
-    assert launcher
-    launcher.join()
-    os._exit(1)
 
 
 def _describe(error: BaseException, rank: str) -> _Failure:

@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.devices import num_gpus
+
 LOGGER = "pretrain"
-# There where the first NVIDIA GPU of a machine is; tells so without importing torch.
-GPU_DEVICE = Path("/dev/nvidia0")
 # Of megatron-core: about TransformerEngine, apex and a setting of CUDA graphs.
 REMARKS = ("Transformer Engine and Apex are not installed", "full scope is deprecated")
 CHATTY = ("DeepSpeed", "deepspeed", "megatron", "transformers", "torch", "torch.distributed")
@@ -35,11 +35,13 @@ def set_up(*, rank: int, directory: Path | None = None) -> logging.Logger:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     if rank == 0:
-        logger.addHandler(_formatted(logging.StreamHandler(_terminal or sys.stderr), rank))
+        terminal = logging.StreamHandler(_terminal or sys.stderr)
+        logger.addHandler(_formatted(terminal, "%(asctime)s %(message)s", "%H:%M:%S"))
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(directory / f"rank_{rank:05d}.log", encoding="utf-8")
-        logger.addHandler(_formatted(file, rank))
+        line = f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s"
+        logger.addHandler(_formatted(file, line, "%Y-%m-%d %H:%M:%S"))
     return logger
 
 
@@ -48,7 +50,7 @@ def quieten_imports() -> None:
     for remark in REMARKS:
         warnings.filterwarnings("ignore", message=remark)
     os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{remark}" for remark in REMARKS)
-    if not GPU_DEVICE.exists():
+    if not num_gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
@@ -74,10 +76,8 @@ def redirect_chatty_libraries() -> None:
             logger.addHandler(handler)
 
 
-def _formatted(handler: logging.Handler, rank: int) -> logging.Handler:
-    handler.setFormatter(
-        logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-    )
+def _formatted(handler: logging.Handler, line: str, time: str) -> logging.Handler:
+    handler.setFormatter(logging.Formatter(line, time))
     return handler
 
 

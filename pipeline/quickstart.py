@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -15,7 +17,7 @@ from data_prep import installed_docs
 from data_prep.atomic import creating_folder, refuse_occupied, replacing
 from data_prep.tokenize import tokenize
 from data_prep.tokenizer_training import sample_texts, train_tokenizer
-from pipeline import launch, log
+from pipeline import devices, launch
 from pipeline.config.load import load, to_yaml
 from pipeline.config.schema import RunConfig
 from pipeline.data.unigram import unigram_loss
@@ -249,9 +251,9 @@ class Quickstart:
                 f"{seconds:.0f} seconds",
                 "",
                 "Next:",
-                f"  pretrain generate {self.out / 'model'} --prompt 'The function returns'",
-                f"  tensorboard --logdir {self.out / 'run' / 'tensorboard'}",
-                f"  pretrain train {self.out / 'run.yaml'} run.dir={self.out / 'longer'} run.steps=2000",
+                f"  {_program('pretrain')} generate {self.out / 'model'} --prompt 'The function returns'",
+                f"  {_program('tensorboard')} --logdir {self.out / 'run' / 'tensorboard'}",
+                f"  {_program('pretrain')} train {self.out / 'run.yaml'} run.dir={self.out / 'longer'} run.steps=2000",
             ]
         )
 
@@ -267,7 +269,12 @@ class Quickstart:
         return self.out / name
 
 
+def _program(name: str) -> str:
+    """How to call a program of this installation from here."""
+    return name if shutil.which(name) else os.path.relpath(Path(sys.executable).with_name(name))
+
+
 def _default_layout() -> tuple[int, int, int]:
     """TP 2 x PP 2, or what the GPUs of this machine suffice for."""
-    num_gpus = sum(1 for _ in log.GPU_DEVICE.parent.glob("nvidia[0-9]*"))
-    return (num_gpus if num_gpus < 3 else 2, 1, 1) if 0 < num_gpus < 4 else (2, 2, 1)
+    gpus = devices.num_gpus()
+    return (min(gpus, 2), 1, 1) if 0 < gpus < 4 else (2, 2, 1)

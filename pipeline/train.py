@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline import distributed, log
+from pipeline import devices, distributed, log
 from pipeline.checkpoint import load as checkpoint_load
 from pipeline.checkpoint.manifest import CheckpointManifest
 from pipeline.checkpoint.save import save
@@ -37,7 +37,7 @@ def train(config: RunConfig) -> None:
         UserError: the data, a checkpoint or the cluster do not fit the config, or the loss is not a number any more.
     """
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    device = distributed.device_for(config.run.device, local_rank)
+    device = distributed.device_for(devices.resolve(config.run.device), local_rank)
     stop = StopRequest(device)
     log.set_up(rank=rank, directory=Path(config.run.dir) / "log")
     log.redirect_chatty_libraries()

@@ -14,7 +14,7 @@ REPO = Path(__file__).parents[2]
 # From top to bottom. A unit imports from its own modules and from rows below its own.
 LAYERS = (
     ("pipeline.cli",),
-    ("pipeline.quickstart",),
+    ("pipeline.quickstart", "pipeline.preload"),
     ("pipeline.train", "pipeline.finetune", "pipeline.generate", "pipeline.evaluate"),
     ("pipeline.launch", "pipeline.convert"),
     ("pipeline.checkpoint", "pipeline.monitor"),
