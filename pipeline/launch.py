@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from pipeline import devices, log
 from pipeline.config.load import load
+from pipeline.config.rules import ineffective_settings
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ClusterError, Interrupted, UserError
 
@@ -71,7 +72,10 @@ def joined_rank(environ: Mapping[str, str]) -> dict[str, str] | None:
 
 def command(args: argparse.Namespace) -> int:
     """`pretrain train RUN.yaml [a.b=c ...]`."""
-    train(load(args.config, args.overrides))
+    config = load(args.config, args.overrides)
+    for remark in ineffective_settings(config):
+        print(f"warning: {remark}", file=sys.stderr)
+    train(config)
     return 0
 
 
@@ -252,7 +256,7 @@ def _silent_death(started: _Started) -> _Failure:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process with the one that made it: the launcher, or the one that ranks are forked from."""
+    """Have the kernel end this process with the one that made it: the launcher, or that from which ranks are forked."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # it ended before it was asked
         os._exit(1)

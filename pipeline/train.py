@@ -99,7 +99,7 @@ class _Trainer:
                 self.completed_steps = step
                 self.consumed_samples += config.batch.global_batch_size
                 figures = progress.step_done(step, result, lr=rate, data_wait_seconds=batches.wait_seconds - waited)
-                _refuse_divergence(step, result)
+                _refuse_divergence(config, step, result)
                 stopping, last = stop.agreed(), step == config.run.steps
                 if self.num_validation_batches and (last or (_due(step, monitor.eval_every_steps) and not stopping)):
                     figures["validation/loss"] = self._evaluate()
@@ -206,8 +206,9 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _refuse_divergence(step: int, result: StepResult) -> None:
-    if not math.isfinite(result.loss) and not result.skipped:
+def _refuse_divergence(config: RunConfig, step: int, result: StepResult) -> None:
+    # fp16 may overflow for a step. DeepSpeed's ZeRO calls every gradient that is not a number an overflow and skips it.
+    if not math.isfinite(result.loss) and not (result.skipped and config.precision.dtype == "fp16"):
         raise UserError(
             f"the loss of step {step} is {result.loss}: training has diverged. Nothing was saved since; go on from the "
             "last checkpoint with a lower optimizer.lr or a longer schedule.warmup_steps."

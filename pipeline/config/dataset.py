@@ -39,13 +39,15 @@ def problems(
     config: RunConfig, found: Mapping[str, Manifest | DataError], unusable: AbstractSet[str] = frozenset()
 ) -> Iterator[Problem]:
     """What is wrong with the data sets in themselves, with each other, and for this model."""
+    train, validation = found.get("train"), found.get("validation")
+    vocab_is_known = not isinstance(train, DataError) and "model.vocab_size" not in unusable
     for name, manifest in found.items():
         key, folder = f"data.{name}", getattr(config.data, name)
         if isinstance(manifest, DataError):
             yield Problem(text=f"{key}={folder} is wrong because {manifest}", keys=frozenset({key}))
             continue
         vocab_size, seq_len = config.model.vocab_size, config.model.seq_len
-        if "model.vocab_size" not in unusable and vocab_size < manifest.vocab_size:
+        if vocab_is_known and vocab_size < manifest.vocab_size:
             because = f"{key} holds ids up to {manifest.vocab_size - 1}"
             yield wrong("model.vocab_size", vocab_size, because, f"set it to {manifest.vocab_size} or leave it out")
         if "model.seq_len" not in unusable and manifest.num_tokens <= seq_len:
@@ -53,7 +55,6 @@ def problems(
                 f"its {manifest.num_tokens} tokens do not fill one sample of model.seq_len={seq_len} and its target"
             )
             yield wrong(key, folder, because, "give more text, or lower model.seq_len")
-    train, validation = found.get("train"), found.get("validation")
     if (
         isinstance(train, Manifest)
         and isinstance(validation, Manifest)

@@ -28,6 +28,7 @@ LAYERS = (
     ("pipeline.topology",),
     ("pipeline.config",),
     ("pipeline.log",),
+    ("pipeline.devices",),
     ("pipeline.errors",),
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
@@ -39,6 +40,7 @@ WITHOUT_TORCH = (
     "pipeline.topology",
     "pipeline.objectives",
     "pipeline.log",
+    "pipeline.devices",
     "pipeline.errors",
 )
 TRAINING_STACK = frozenset({"torch", "deepspeed", "megatron", "transformers", "tensorboard"})

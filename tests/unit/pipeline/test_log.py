@@ -13,11 +13,12 @@ from pipeline import log
 def _restored() -> Iterator[None]:
     """No handler of a test outlives it."""
     names = (log.LOGGER, *log.CHATTY)
-    before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in names}
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     yield
-    for name, (handlers, propagate) in before.items():
-        logger = logging.getLogger(name)
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.mark.parametrize(("rank", "on_terminal"), [(0, True), (3, False)])

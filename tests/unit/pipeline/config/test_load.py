@@ -186,3 +186,11 @@ def test_data_sets_must_fit_the_model_and_each_other(tmp_path: Path) -> None:
 def test_a_missing_data_set_is_one_problem(run_yaml: Path) -> None:
     [problem] = problems(run_yaml, "data.train=/nowhere", "model.vocab_size=null", check_data=True)
     assert problem.startswith("data.train=/nowhere is wrong because /nowhere is not a data set")
+
+
+def test_a_missing_training_set_says_nothing_of_the_vocabulary(tmp_path: Path) -> None:
+    validation = str(data_set(tmp_path / "validation"))
+    made = sections({"data.train": "nowhere", "data.validation": validation, "model.vocab_size": None})
+    with pytest.raises(ConfigError, match="data.train=nowhere is wrong") as caught:
+        build(made)
+    assert not any("vocab_size" in problem for problem in caught.value.problems)
