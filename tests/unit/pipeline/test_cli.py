@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from tests.unit.pipeline.config.sections import sections
 
 HEAVY = ("torch", "deepspeed", "megatron", "transformers", "tokenizers", "sentencepiece", "tensorboard")
 HEAVY_FOR_HELP = (*HEAVY, "numpy", "pydantic", "yaml")
-HELP_SECONDS, VALIDATE_SECONDS = 0.5, 1.0
-SLACK = 4  # a machine that runs other tests beside this one is slower
 
 PROBE = """
 import sys
@@ -29,27 +26,22 @@ print("loaded:", *(name for name in sys.argv[1].split(",") if name in sys.module
 """
 
 
-def probe(*argv: str, heavy: tuple[str, ...]) -> tuple[list[str], float]:
-    """Which of `heavy` a command has imported, and the seconds that it took."""
-    start = time.monotonic()
+def probe(*argv: str, heavy: tuple[str, ...]) -> list[str]:
+    """Which of `heavy` a command has imported: what makes it slow to answer (`tests/bench/bench_start.py` times it)."""
     command = [sys.executable, "-c", PROBE, ",".join(heavy), *argv]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1].split()[1:], time.monotonic() - start
+    return done.stdout.splitlines()[-1].split()[1:]
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["quickstart"], ["data", "tokenize"], ["eval"]])
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
-    loaded, seconds = probe(*command, "--help", heavy=HEAVY_FOR_HELP)
-    assert loaded == []
-    assert seconds < HELP_SECONDS * SLACK
+    assert probe(*command, "--help", heavy=HEAVY_FOR_HELP) == []
 
 
 def test_validate_imports_no_torch(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(sections({"parallel.tensor_parallel_size": 3})))
-    loaded, seconds = probe("validate", str(path), "--json", heavy=HEAVY)
-    assert loaded == []
-    assert seconds < VALIDATE_SECONDS * SLACK
+    assert probe("validate", str(path), "--json", heavy=HEAVY) == []
 
 
 def test_validate_names_every_problem_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,6 +191,6 @@ def test_a_missing_data_set_is_one_problem(run_yaml: Path) -> None:
 def test_a_missing_training_set_says_nothing_of_the_vocabulary(tmp_path: Path) -> None:
     validation = str(data_set(tmp_path / "validation"))
     made = sections({"data.train": "nowhere", "data.validation": validation, "model.vocab_size": None})
-    with pytest.raises(ConfigError, match="data.train=nowhere is wrong") as caught:
+    with pytest.raises(ConfigError, match="nowhere is not a data set") as caught:
         build(made)
     assert not any("vocab_size" in problem for problem in caught.value.problems)
