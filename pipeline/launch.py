@@ -31,8 +31,8 @@ from pipeline.errors import ClusterError, Interrupted, UserError
 # that has done it. A process that has touched CUDA must not fork.
 PRELOAD = ["pipeline.preload"]
 TRAIN = "pipeline.train:train"
-TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
+TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
 PR_SET_PDEATHSIG = 1
@@ -257,8 +257,9 @@ def _silent_death(started: _Started) -> _Failure:
 
 def end_with_parent() -> None:
     """Have the kernel end this process with the one that made it: the launcher, or that from which ranks are forked."""
+    parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it ended before it was asked
+    if os.getppid() != parent:  # it ended before the kernel was asked
         os._exit(1)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from pipeline.config.schema import ModelConfig
-from pipeline.errors import CheckpointError
 from pipeline.models.parameters import ParameterSpec
 
 FUSED_QKV = "self_attention.linear_qkv.weight"
@@ -67,16 +66,7 @@ def _projections(fused: torch.Tensor, model: ModelConfig) -> Sequence[torch.Tens
 
 
 def hugging_face_config(model: ModelConfig, *, dtype: torch.dtype, ids: SpecialIds) -> dict[str, Any]:
-    """The content of `config.json`.
-
-    Raises:
-        CheckpointError: transformers' Llama cannot have this shape.
-    """
-    if model.hidden_size % model.num_attention_heads:
-        raise CheckpointError(
-            f"model.hidden_size={model.hidden_size} cannot be exported: transformers' LlamaForCausalLM takes "
-            f"only multiples of model.num_attention_heads={model.num_attention_heads}, whatever model.head_dim is."
-        )
+    """The content of `config.json`."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
