@@ -110,7 +110,7 @@ def test_resolved_config_is_the_same_config(changes: dict[str, Any]) -> None:
         ),
         ({"model.num_key_value_heads": 3}, "set model.num_key_value_heads=2 or 4."),
         ({"model.hidden_size": 60}, "set model.hidden_size=56 or 64"),
-        ({"model.hidden_size": 60, "model.head_dim": 8}, "set model.hidden_size=56 or 64"),
+        ({"model.hidden_size": 62, "model.head_dim": 8}, "set model.hidden_size=60 or 64"),
         ({"model.head_dim": 7}, "set model.head_dim=6 or 8."),
         ({"model.ffn_hidden_size": 130, "parallel.tensor_parallel_size": 4}, "set model.ffn_hidden_size=128 or 132"),
         ({"batch.gradient_accumulation_steps": 3}, "set batch.gradient_accumulation_steps=4"),
