@@ -1,5 +1,6 @@
 """Figures of a data set, from its manifest and its indices."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,6 @@ def stats(folder: Path) -> dict[str, float | int | str]:
         "tokens_per_document_max": int(lengths.max()),
         "vocab_size": manifest.vocab_size,
         "dtype": manifest.dtype,
-        "tokenizer": str(manifest.tokenizer_folder(folder)),
+        "tokenizer": os.path.normpath(manifest.tokenizer_folder(folder)),
         "fingerprint": manifest.fingerprint,
     }

@@ -131,7 +131,7 @@ def _add_validate(commands: Subparsers) -> None:
 
 
 def _add_train(commands: Subparsers) -> None:
-    text = "pre-train: start the ranks on this machine, or join them under torchrun"
+    text = "pre-train: start the ranks on this machine, or be one of those that torchrun or srun started"
     _add_run_config(_command(commands, "train", "pipeline.launch", text))
 
 

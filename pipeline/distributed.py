@@ -9,7 +9,7 @@ import torch
 from megatron.core import parallel_state, tensor_parallel
 from torch._C._distributed_c10d import HashStore
 
-from pipeline import cpu
+from pipeline import cpu, rendezvous
 from pipeline.devices import Device
 from pipeline.errors import ClusterError
 from pipeline.topology import Topology
@@ -38,7 +38,7 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
     """Join the world named by the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) and build the grid's groups.
 
     Raises:
-        ClusterError: the number of ranks that were started is not the layout's.
+        ClusterError: the number of ranks that were started is not the layout's, or they do not know where to meet.
     """
     world_size = int(os.environ["WORLD_SIZE"])
     if world_size != topology.world_size:
@@ -47,6 +47,8 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
             f"Start {topology.world_size} ranks or change parallel.*."
         )
     if device.type == "cuda":
+        # Lets megatron-core's all-reduce begin before the product that it overlaps with.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(device)
     else:
         cpu.prepare()
@@ -55,7 +57,7 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
             torch.set_num_threads(max(len(os.sched_getaffinity(0)) // neighbours, 1))
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        init_method=os.environ.get("PRETRAIN_RENDEZVOUS", "env://"),
+        init_method=rendezvous.init_method(),
         rank=int(os.environ["RANK"]),
         world_size=world_size,
         timeout=timedelta(seconds=timeout_seconds),

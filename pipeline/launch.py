@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import devices, log
+from pipeline import devices, log, rendezvous
 from pipeline.config.load import load
 from pipeline.config.rules import ineffective_settings
 from pipeline.config.schema import RunConfig
@@ -31,13 +31,9 @@ from pipeline.errors import ClusterError, Interrupted, UserError
 # that has done it. A process that has touched CUDA must not fork.
 PRELOAD = ["pipeline.preload"]
 TRAIN = "pipeline.train:train"
-TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
 PR_SET_PDEATHSIG = 1
-# Where the ranks meet; without it torch reads MASTER_ADDR and MASTER_PORT.
-RENDEZVOUS = "PRETRAIN_RENDEZVOUS"
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,6 @@ class _Started:
     failure: _Failure | None = None
 
 
-def joined_rank(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Torchrun's variables of this process if torchrun or srun started it; None if it is to start the ranks itself."""
-    for names in (TORCHRUN_NAMES, SLURM_NAMES):
-        if all(name in environ for name in names):
-            return {known: environ[name] for known, name in zip(TORCHRUN_NAMES, names, strict=True)}
-    return None
-
-
 def command(args: argparse.Namespace) -> int:
     """`pretrain train RUN.yaml [a.b=c ...]`."""
     config = load(args.config, args.overrides)
@@ -83,7 +71,7 @@ def train(config: RunConfig) -> None:
     """Train on the ranks that torchrun or srun started, this process being one, or on new ones on this machine."""
     device = devices.resolve(config.run.device)
     config = config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
-    joined = joined_rank(os.environ)
+    joined = rendezvous.joined_rank(os.environ)
     if joined is None:
         log_dir = Path(config.run.dir) / "log"
         run(TRAIN, config, world_size=config.parallel.world_size, log_dir=log_dir, device=device)
@@ -112,13 +100,13 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devic
         KeyboardInterrupt: they were asked to stop and did not in time.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
-    rendezvous = Path(tempfile.mkdtemp(prefix="pretrain_"))
+    meeting_place = Path(tempfile.mkdtemp(prefix="pretrain_"))
     context = _context(device)
     ranks: list[_Started] = []
     try:
         with _sigterm_as_ctrl_c():
             for rank in range(world_size):
-                environment = _environment(rank, world_size, rendezvous)
+                environment = rendezvous.started_rank(rank, world_size, meeting_place)
                 ours, theirs = context.Pipe()
                 log_file = log_dir / f"rank_{rank:05d}.log"
                 process = context.Process(target=_rank_main, args=(function, args, environment, theirs, log_file))
@@ -130,7 +118,7 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devic
         for started in ranks:
             started.process.kill()
             started.process.join()
-        shutil.rmtree(rendezvous, ignore_errors=True)
+        shutil.rmtree(meeting_place, ignore_errors=True)
     return [started.result for started in ranks]
 
 
@@ -144,19 +132,6 @@ def _context(device: devices.Device) -> Any:
     with _ctrl_c_withheld():
         forkserver.ensure_running()
     return context
-
-
-def _environment(rank: int, world_size: int, rendezvous: Path) -> dict[str, str]:
-    """What torchrun would set; the ranks meet through a file, so that no port can be taken, and talk over loopback."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        RENDEZVOUS: f"file://{rendezvous}/store",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "NCCL_SOCKET_IFNAME": "lo",
-    }
 
 
 @contextmanager

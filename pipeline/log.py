@@ -10,8 +10,12 @@ from typing import TextIO
 from pipeline.devices import num_gpus
 
 LOGGER = "pretrain"
-# Of megatron-core: about TransformerEngine, apex and a setting of CUDA graphs.
-REMARKS = ("Transformer Engine and Apex are not installed", "full scope is deprecated")
+# Of megatron-core: about TransformerEngine and apex, CUDA graphs, and how CUDA queues kernels.
+REMARKS = (
+    "Transformer Engine and Apex are not installed",
+    "full scope is deprecated",
+    "When using async grad allreduce",
+)
 CHATTY = ("DeepSpeed", "deepspeed", "megatron", "transformers", "torch", "torch.distributed")
 
 
@@ -71,7 +75,7 @@ def redirect_chatty_libraries() -> None:
         logger = logging.getLogger(name)
         _take_handlers_off(logger, close=False)
         logger.propagate = False
-        logger.setLevel(logging.INFO if files else logging.WARNING)
+        logger.setLevel(logging.INFO if files and not name.startswith("torch") else logging.WARNING)
         for handler in files or handlers:
             logger.addHandler(handler)
 

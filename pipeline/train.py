@@ -98,7 +98,12 @@ class _Trainer:
                 result = self.engine.train_step(batches, learning_rate=rate)
                 self.completed_steps = step
                 self.consumed_samples += config.batch.global_batch_size
-                figures = progress.step_done(step, result, lr=rate, data_wait_seconds=batches.wait_seconds - waited)
+                figures = progress.step_done(
+                    result,
+                    lr=rate,
+                    consumed_tokens=self.consumed_samples * config.model.seq_len,
+                    data_wait_seconds=batches.wait_seconds - waited,
+                )
                 _refuse_divergence(config, step, result)
                 stopping, last = stop.agreed(), step == config.run.steps
                 if self.num_validation_batches and (last or (_due(step, monitor.eval_every_steps) and not stopping)):
@@ -143,16 +148,15 @@ class _Trainer:
 
     def _find_checkpoint(self) -> tuple[Path, CheckpointManifest] | None:
         """The checkpoint to go on from, found by the first rank and told to the others."""
-        found = [checkpoint_load.newest(self.run_dir) if self._resumes and self.is_writer else None]
+        if self.config.checkpoint.resume == "never":
+            checkpoint_load.refuse_used(self.run_dir)
+            return None
+        found = [checkpoint_load.newest(self.run_dir) if self.is_writer else None]
         torch.distributed.broadcast_object_list(found, src=0)
         [resumed] = found
         if resumed:
             checkpoint_load.refuse_another_run(*resumed, self.config, self.table, self._data_fingerprint)
         return resumed
-
-    @property
-    def _resumes(self) -> bool:
-        return self.config.checkpoint.resume == "auto"
 
     @property
     def _data_fingerprint(self) -> str:

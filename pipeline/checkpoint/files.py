@@ -11,7 +11,7 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
-from pipeline.checkpoint.manifest import FileRecord
+from pipeline.checkpoint.manifest import CheckpointManifest, FileRecord
 from pipeline.errors import CheckpointError
 
 # All that DeepSpeed puts into its files beside tensors and plain containers.
@@ -76,6 +76,13 @@ def load(path: Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
     except Exception as error:  # torch raises whatever its unpickler and its zip reader come upon
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as tensors and plain values: {reason}") from error
+
+
+def verify(folder: Path, manifest: CheckpointManifest) -> None:
+    """Raise CheckpointError if the bytes of a file of the checkpoint in `folder` are not those that were written."""
+    for record in manifest.files:
+        if checksum(folder / record.name) != record.checksum:
+            raise CheckpointError(f"{folder / record.name} has changed since it was saved: its checksum differs.")
 
 
 def checksum(path: Path) -> str:

@@ -28,7 +28,7 @@ def newest(run_dir: Path) -> tuple[Path, CheckpointManifest] | None:
     for folder in find_checkpoints(run_dir):
         try:
             manifest = load_manifest(folder)
-            verify(folder, manifest)
+            files.verify(folder, manifest)
         except CheckpointError as error:
             log.get().warning("passing over checkpoint %s: %s", folder.name, error)
         else:
@@ -36,11 +36,13 @@ def newest(run_dir: Path) -> tuple[Path, CheckpointManifest] | None:
     return None
 
 
-def verify(folder: Path, manifest: CheckpointManifest) -> None:
-    """Raise CheckpointError if a file's bytes are not those that were written."""
-    for record in manifest.files:
-        if files.checksum(folder / record.name) != record.checksum:
-            raise CheckpointError(f"{folder / record.name} has changed since it was saved: its checksum differs.")
+def refuse_used(run_dir: Path) -> None:
+    """Raise CheckpointError if `run_dir` holds checkpoints: those of a run that starts anew would mix with them."""
+    if found := find_checkpoints(run_dir):
+        raise CheckpointError(
+            f"checkpoint.resume=never starts anew, but run.dir={run_dir} holds {found[0].name}. Give another run.dir, "
+            "remove this one, or set checkpoint.resume=auto."
+        )
 
 
 def refuse_another_run(
@@ -60,8 +62,7 @@ def refuse_another_run(
         differing.append(f"data.train={config.data.train} holds other data than the run began with")
     if differing:
         raise CheckpointError(
-            f"{folder} is of another run: {'; '.join(differing)}. Restore these, give another run.dir, or set "
-            "checkpoint.resume=never."
+            f"{folder} is of another run: {'; '.join(differing)}. Restore these, or give another run.dir."
         )
 
 

@@ -51,6 +51,7 @@ class LogicalCheckpoint:
 
     def __init__(self, path: Path) -> None:
         manifest = load_manifest(path)
+        files.verify(path, manifest)
         self.path = path
         self.config = build(manifest.config, check_data=False)
         self.step = manifest.step

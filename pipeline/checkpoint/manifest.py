@@ -53,6 +53,20 @@ def step_folder(step: int) -> str:
     return f"step_{step:07d}"
 
 
+def step_of(folder: Path) -> int:
+    """The steps that were completed when the checkpoint in `folder` was saved."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether all files of the checkpoint in `folder` are there in their sizes."""
+    try:
+        load_manifest(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
 def load_manifest(folder: Path) -> CheckpointManifest:
     """The manifest of the checkpoint in `folder`, each file it names being there in the size it states.
 
@@ -87,4 +101,4 @@ def find_checkpoints(run_dir: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first, complete or not."""
     folder = run_dir / "checkpoints"
     found = [path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+    return sorted(found, key=step_of, reverse=True)

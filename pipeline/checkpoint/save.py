@@ -16,7 +16,9 @@ from pipeline.checkpoint.manifest import (
     CheckpointManifest,
     dump_manifest,
     find_checkpoints,
+    is_complete,
     step_folder,
+    step_of,
 )
 from pipeline.engine import Engine
 from pipeline.errors import CheckpointError, DataError
@@ -52,7 +54,7 @@ def save(engine: Engine, run_dir: Path, manifest: CheckpointManifest, *, keep_la
                 raise OSError(failures[0])
             records.sort(key=lambda record: record.name)
             _commit(temporary, folder, manifest.model_copy(update={"files": records}))
-        _retain(run_dir, keep_last)
+        _retain(run_dir, manifest.step, keep_last)
     torch.distributed.barrier()
     return folder
 
@@ -101,6 +103,8 @@ def _commit(temporary: Path, folder: Path, manifest: CheckpointManifest) -> None
         path.write_text(folder.name + "\n", encoding="utf-8")
 
 
-def _retain(run_dir: Path, keep_last: int | None) -> None:
-    for folder in find_checkpoints(run_dir)[keep_last:] if keep_last else []:
+def _retain(run_dir: Path, step: int, keep_last: int | None) -> None:
+    """Remove what is older than the newest `keep_last` complete checkpoints up to `step`; damaged ones are left."""
+    complete = [folder for folder in find_checkpoints(run_dir) if step_of(folder) <= step and is_complete(folder)]
+    for folder in complete[keep_last:] if keep_last else []:
         shutil.rmtree(folder, ignore_errors=True)

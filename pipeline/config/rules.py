@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
             f"precision.grad_accum_dtype={config.precision.grad_accum_dtype} is wrong because gradients come in "
             f"precision.dtype={config.precision.dtype}"
         ),
-        do="; leave it out, and the most precise one that DeepSpeed can do is taken.",
+        do="; leave it out, and fp32 is taken.",
     ),
     Rule(
         reads=("precision.dtype", "parallel.zero_stage"),

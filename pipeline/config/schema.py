@@ -91,8 +91,8 @@ class DataConfig(Section):
     """Folder of the training data set (manifest.json and shards); relative to the current directory."""
     validation: Annotated[str, Field(min_length=1)] | None = None
     """Folder of the held-out data set; null runs no evaluation."""
-    prefetch_batches: int = Field(default=4, ge=0)
-    """Micro-batches read ahead by a thread; 0 reads in the training loop."""
+    prefetch_batches: Count = 4
+    """Micro-batches read ahead by a thread."""
 
 
 class ParallelConfig(Section):
@@ -153,7 +153,7 @@ class ScheduleConfig(Section):
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up from 0."""
     decay_steps: Count | None = None
-    """Step at which `min_lr` is reached; null is run.steps. Read `RunConfig.decay_steps`."""
+    """Steps after which the rate is `min_lr`; null is run.steps. Read `RunConfig.decay_steps`."""
     min_lr: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the decay."""
 
@@ -224,7 +224,7 @@ class RunConfig(Section):
 
     @property
     def decay_steps(self) -> int:
-        """Step at which the schedule reaches `min_lr`."""
+        """Steps after which the schedule stays at `min_lr`."""
         return self.schedule.decay_steps or self.run.steps
 
     @property

@@ -66,7 +66,7 @@ class Prefetcher(Iterator[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(self, source: Iterator[tuple[torch.Tensor, torch.Tensor]], depth: int) -> None:
         self.wait_seconds = 0.0
-        self._queue: queue.Queue[tuple[torch.Tensor, torch.Tensor] | BaseException] = queue.Queue(max(depth, 1))
+        self._queue: queue.Queue[tuple[torch.Tensor, torch.Tensor] | BaseException] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._fill, args=(source,), name="prefetch", daemon=True)
         self._thread.start()

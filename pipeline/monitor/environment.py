@@ -28,7 +28,9 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():  # installed, perhaps inside another project's repository
+        return None
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5

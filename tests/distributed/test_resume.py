@@ -193,9 +193,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(
     config = runs.run_config(data, tmp_path, layout, SMALLEST.overrides | overrides)
     with pytest.raises(CheckpointError) as caught:
         load.refuse_another_run(*found, config, parameter_table(config.model), found[1].data_fingerprint)
-    assert str(caught.value) == (
-        f"{found[0]} is of another run: {differs}. Restore these, give another run.dir, or set checkpoint.resume=never."
-    )
+    assert str(caught.value) == (f"{found[0]} is of another run: {differs}. Restore these, or give another run.dir.")
 
 
 def test_a_refused_checkpoint_ends_the_command_and_is_left_as_it_is(copy: Path, tmp_path: Path) -> None:
@@ -218,16 +216,33 @@ def test_what_may_change_does(whole: Whole, data: Path, tmp_path: Path) -> None:
     load.refuse_another_run(*found, config, parameter_table(config.model), found[1].data_fingerprint)
 
 
-def test_a_longer_run_goes_on_from_the_end_and_never_starts_anew(copy: Path, data: Path) -> None:
+def test_a_longer_run_goes_on_from_the_end(copy: Path, data: Path) -> None:
     config = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | {"run.steps": 22})
     before = runs.figures(config)
     runs.start(train.train, config)
     assert runs.figures(config)[: runs.STEPS] == before
     assert len(runs.figures(config)) == 22
-    anew = {"run.steps": 1, "schedule.warmup_steps": 0, "checkpoint.resume": "never"}
-    config = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | anew)
-    runs.start(train.train, config)
-    assert runs.figures(config) == before[:1]
+
+
+def test_a_used_run_directory_is_refused_where_a_run_is_not_to_go_on(copy: Path, data: Path) -> None:
+    before = sorted((copy / "checkpoints").iterdir())
+    config = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | {"checkpoint.resume": "never"})
+    with pytest.raises(UserError, match=r"checkpoint\.resume=never starts anew, but run\.dir="):
+        runs.start(train.train, config)
+    assert sorted((copy / "checkpoints").iterdir()) == before
+
+
+def test_a_damaged_checkpoint_ahead_costs_no_good_one(copy: Path, data: Path) -> None:
+    """The newest one is torn: the run goes on from the one before, and what it saves is not taken for the older one."""
+    (newest, *_) = find_checkpoints(copy)
+    (newest / "manifest.json").unlink()
+    ahead = newest.rename(newest.with_name("step_0000099"))
+    overrides = {"run.steps": runs.STEPS + 1, "checkpoint.keep_last": 1}
+    runs.start(train.train, runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | overrides))
+    assert ahead.is_dir()
+    found = load.newest(copy)
+    assert found
+    assert found[1].step == runs.STEPS + 1
 
 
 def test_only_the_newest_are_kept(data: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     ("pipeline.data", "pipeline.optim"),
     ("pipeline.models", "pipeline.objectives"),
     ("pipeline.distributed", "pipeline.stop"),
+    ("pipeline.rendezvous",),
     ("pipeline.cpu",),
     ("pipeline.topology",),
     ("pipeline.config",),
@@ -41,6 +42,7 @@ WITHOUT_TORCH = (
     "pipeline.objectives",
     "pipeline.log",
     "pipeline.devices",
+    "pipeline.rendezvous",
     "pipeline.errors",
 )
 TRAINING_STACK = frozenset({"torch", "deepspeed", "megatron", "transformers", "tensorboard"})

@@ -9,35 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import launch, log
+from pipeline import launch, log, rendezvous
 from pipeline.errors import ClusterError, DataError, Interrupted, UserError
 
 log.quieten_imports()
-
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
-SLURM = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
-
-
-@pytest.mark.parametrize("environ", [TORCHRUN, SLURM, TORCHRUN | {"SLURM_PROCID": "0"}, SLURM | TORCHRUN])
-def test_a_started_rank_knows_its_place(environ: dict[str, str]) -> None:
-    assert launch.joined_rank(environ) == TORCHRUN
-
-
-def test_torchrun_inside_a_slurm_job_counts() -> None:
-    assert launch.joined_rank(TORCHRUN | SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}) == TORCHRUN
-
-
-@pytest.mark.parametrize("missing", TORCHRUN)
-def test_half_an_environment_is_none(missing: str) -> None:
-    assert launch.joined_rank({}) is None
-    assert launch.joined_rank({name: value for name, value in TORCHRUN.items() if name != missing}) is None
-
 
 # What the ranks below run.
 
 
 def answer(*given: Any) -> tuple[Any, ...]:
-    place = tuple(int(os.environ[name]) for name in launch.TORCHRUN_NAMES)
+    place = tuple(int(os.environ[name]) for name in rendezvous.TORCHRUN_NAMES)
     time.sleep(0.2 * (3 - place[0]))  # the last rank is first to answer
     return (*place, *given)
 
@@ -47,7 +28,7 @@ def add_ranks() -> int:
 
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.distributed.init_process_group(
-        "gloo", init_method=os.environ[launch.RENDEZVOUS], rank=rank, world_size=world_size
+        "gloo", init_method=os.environ[rendezvous.RENDEZVOUS], rank=rank, world_size=world_size
     )
     total = torch.tensor(rank)
     torch.distributed.all_reduce(total)
