@@ -34,6 +34,7 @@ TRAIN = "pipeline.train:train"
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
 PR_SET_PDEATHSIG = 1
+PARENT = "PRETRAIN_PARENT"  # process id of the one that makes the next process
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devic
 def _context(device: devices.Device) -> Any:
     """How processes are made: forked from one that has imported everything, or afresh, as CUDA forbids forks."""
     os.environ["DS_ACCELERATOR"] = device  # DeepSpeed would take a GPU that it sees
+    os.environ[PARENT] = str(os.getpid())
     if device == "cuda":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -232,10 +234,10 @@ def _silent_death(started: _Started) -> _Failure:
 
 def end_with_parent() -> None:
     """Have the kernel end this process with the one that made it: the launcher, or that from which ranks are forked."""
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != int(os.environ[PARENT]):  # it ended before the kernel was asked
         os._exit(1)
+    os.environ[PARENT] = str(os.getpid())  # of those that are forked from here
 
 
 def _rank_main(
