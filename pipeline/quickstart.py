@@ -33,8 +33,6 @@ STATE_FILE = "quickstart.json"
 
 def command(args: argparse.Namespace) -> int:
     """`pretrain quickstart [--out DIR] [--layout TPxPPxDP] [--steps N] [--json]`."""
-    # Where others use the cores too, threads that spin while they wait made fine-tuning six times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     quickstart = Quickstart(Path(args.out), layout=args.layout or _default_layout(), steps=args.steps)
     quickstart.run()
