@@ -1,8 +1,6 @@
 """The ranks of a run: started on this machine, or joined where torchrun or srun started them."""
 
 import argparse
-import ctypes
-import io
 import multiprocessing
 import os
 import pkgutil
@@ -12,20 +10,20 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import devices, log, rendezvous
+from pipeline import devices, rendezvous
 from pipeline.config.load import load
 from pipeline.config.rules import ineffective_settings
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ClusterError, Interrupted, UserError
+from pipeline.started_rank import PARENT, Failure, rank_main
 
 # Importing torch, DeepSpeed and megatron-core costs seconds of a core: on a CPU the ranks are forked from one process
 # that has done it. A process that has touched CUDA must not fork.
@@ -33,18 +31,6 @@ PRELOAD = ["pipeline.preload"]
 TRAIN = "pipeline.train:train"
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
-PR_SET_PDEATHSIG = 1
-PARENT = "PRETRAIN_PARENT"  # process id of the one that makes the next process
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What ended a rank: for people where the input was wrong, else with its traceback. `time` orders failures."""
-
-    time: float
-    message: str
-    traceback: str | None = None
-    interrupted: bool = False
 
 
 @dataclass
@@ -56,7 +42,7 @@ class _Started:
     connection: Connection
     finished: bool = False
     result: Any = None
-    failure: _Failure | None = None
+    failure: Failure | None = None
 
 
 def command(args: argparse.Namespace) -> int:
@@ -110,7 +96,7 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devic
                 environment = rendezvous.started_rank(rank, world_size, meeting_place)
                 ours, theirs = context.Pipe()
                 log_file = log_dir / f"rank_{rank:05d}.log"
-                process = context.Process(target=_rank_main, args=(function, args, environment, theirs, log_file))
+                process = context.Process(target=rank_main, args=(function, args, environment, theirs, log_file))
                 process.start()
                 theirs.close()
                 ranks.append(_Started(rank=rank, process=process, connection=ours))
@@ -194,7 +180,7 @@ def _collect_failures(ranks: list[_Started]) -> None:
         _receive(ranks)
 
 
-def _raise(failure: _Failure) -> NoReturn:
+def _raise(failure: Failure) -> NoReturn:
     if failure.interrupted:
         raise Interrupted(failure.message)
     if failure.traceback is None:
@@ -223,73 +209,10 @@ def _receive(ranks: list[_Started]) -> None:
                 started.failure = value
 
 
-def _silent_death(started: _Started) -> _Failure:
+def _silent_death(started: _Started) -> Failure:
     started.process.join(FAILURES_MEET_SECONDS)
     code = started.process.exitcode
     how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with code {code}"
     hint = "; the kernel does this when memory runs out" if code == -signal.SIGKILL else ""
     # Before all others: their errors follow from a rank that is gone.
-    return _Failure(0.0, f"rank {started.rank} {how} without a word{hint}. Its log is in log/.", traceback="")
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process with the one that made it: the launcher, or that from which ranks are forked."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[PARENT]):  # it ended before the kernel was asked
-        os._exit(1)
-    os.environ[PARENT] = str(os.getpid())  # of those that are forked from here
-
-
-def _rank_main(
-    function: str,
-    args: tuple[Any, ...],
-    environment: dict[str, str],
-    connection: Connection,
-    log_file: Path,
-) -> None:
-    """The life of a started rank."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears Ctrl-C and asks by SIGTERM
-    os.environ.update(environment)
-    _redirect_output(log_file)
-    if environment["RANK"] == "0":
-        log.show_at(_ToLauncher(connection))  # type: ignore[arg-type]
-    try:
-        message = ("done", pkgutil.resolve_name(function)(*args))
-    except BaseException as error:  # noqa: BLE001 (told to the launcher, whatever it is)
-        with suppress(OSError):  # the disk of the log may be what failed
-            traceback.print_exc()
-        message = ("failed", _describe(error, environment["RANK"]))
-    connection.send(message)
-    connection.close()
-    sys.stderr.flush()
-    os._exit(0)  # process groups of ranks that are gone can hang an orderly end
-
-
-def _describe(error: BaseException, rank: str) -> _Failure:
-    if isinstance(error, Interrupted):
-        return _Failure(time.time(), str(error), interrupted=True)
-    if isinstance(error, UserError):
-        return _Failure(time.time(), str(error))
-    return _Failure(time.time(), f"rank {rank} failed", traceback=traceback.format_exc())
-
-
-def _redirect_output(log_file: Path) -> None:
-    """Send all that this process and its libraries print to the file, whose end is what the log of a crash shows."""
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
-class _ToLauncher(io.TextIOBase):
-    """A stream whose text comes out at the launcher."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def write(self, text: str) -> int:
-        self._connection.send(("print", text))
-        return len(text)
+    return Failure(0.0, f"rank {started.rank} {how} without a word{hint}. Its log is in log/.", traceback="")

@@ -1,6 +1,6 @@
 """What the process imports that ranks are forked from: all that a rank needs."""
 
-from pipeline.launch import end_with_parent
+from pipeline.started_rank import end_with_parent
 
 end_with_parent()  # also while it is still importing, which takes seconds
 

@@ -23,7 +23,7 @@ LAYERS = (
     ("pipeline.checkpoint.manifest",),
     ("pipeline.data", "pipeline.optim"),
     ("pipeline.models", "pipeline.objectives"),
-    ("pipeline.distributed", "pipeline.stop"),
+    ("pipeline.distributed", "pipeline.stop", "pipeline.started_rank"),
     ("pipeline.rendezvous",),
     ("pipeline.cpu",),
     ("pipeline.topology",),
@@ -43,6 +43,7 @@ WITHOUT_TORCH = (
     "pipeline.log",
     "pipeline.devices",
     "pipeline.rendezvous",
+    "pipeline.started_rank",
     "pipeline.errors",
 )
 TRAINING_STACK = frozenset({"torch", "deepspeed", "megatron", "transformers", "tensorboard"})
