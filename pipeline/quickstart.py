@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ STATE_FILE = "quickstart.json"
 def command(args: argparse.Namespace) -> int:
     """`pretrain quickstart [--out DIR] [--layout TPxPPxDP] [--steps N] [--json]`."""
     started = time.monotonic()
-    quickstart = Quickstart(Path(args.out), layout=args.layout or _default_layout(), steps=args.steps)
-    quickstart.run()
+    with redirect_stdout(sys.stderr):  # libraries print, too; stdout is for the result
+        quickstart = Quickstart(Path(args.out), layout=args.layout or _default_layout(), steps=args.steps)
+        quickstart.run()
     figures = quickstart.figures | {"seconds": round(time.monotonic() - started, 1)}
     print(json.dumps(figures, indent=2) if args.json else quickstart.summary(figures["seconds"]))
     return 0
@@ -70,10 +72,11 @@ class Quickstart:
         Raises:
             UserError: a stage failed, or what was learned is less than MIN_GAIN_NATS.
         """
+        self._remember()
         for number, (name, what, stage) in enumerate(self._stages(), start=1):
             if name in self.done:
                 continue
-            print(f"\n[{number}/{len(list(self._stages()))}] {what}", flush=True)
+            print(f"\n[{number}/{len(list(self._stages()))}] {what}")
             started = time.monotonic()
             self.figures |= stage()
             self.figures["stage_seconds"] = self.figures.get("stage_seconds", {}) | {
@@ -217,7 +220,7 @@ class Quickstart:
                 f"{self.out} holds a quickstart with {settings}, and {self.settings} was asked for. Remove it, or give "
                 "another --out."
             )
-        print(f"{self.out}: kept from an earlier start: {', '.join(self.done) or 'nothing'}", flush=True)
+        print(f"{self.out}: kept from an earlier start: {', '.join(self.done) or 'nothing'}")
 
     def _remember(self) -> None:
         state = {"settings": self.settings, "done": self.done, "figures": self.figures}
