@@ -33,6 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the disk is full or the folder cannot be written to.
     """
+    path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,8 @@ def creating_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends well, and is removed when it fails.
 
     Raises:
-        DataError: `path` exists already, and is not an empty folder; the disk is full or cannot be written to.
+        DataError: `path` exists already, and is not an empty folder, or is the current one; the disk is full or
+            cannot be written to.
     """
     refuse_occupied(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -71,7 +73,9 @@ def creating_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raise DataError unless `path` is absent or an empty folder."""
+    """Raise DataError unless `path` is absent or an empty folder, and not the current one."""
+    if path.resolve() == Path.cwd():  # replacing it would leave the shell, and relative paths, in a folder that is gone
+        raise DataError(f"{path} is the current folder, which cannot be replaced. Give --out a new folder in it.")
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 Subparsers = Any  # argparse._SubParsersAction, which is not public
+MAX_VOCAB_SIZE = 2**24  # far above any in use, and below what overflows in SentencePiece's trainer
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -16,6 +18,21 @@ def add_commands(subparsers: Subparsers) -> None:
     _add_tokenize(data)
     _add_verify(data)
     _add_stats(data)
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `lowest` to `highest`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {lowest} to {highest}")
+        return number
+
+    return parse
 
 
 def _group(subparsers: Subparsers, name: str, text: str) -> Subparsers:
@@ -51,7 +68,9 @@ def _add_train(subparsers: Subparsers) -> None:
     )
     _add_input(parser)
     parser.add_argument("--type", choices=["unigram", "bpe"], default="unigram", help="default: %(default)s")
-    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="exact number of ids")
+    parser.add_argument(
+        "--vocab-size", type=whole_number(1, MAX_VOCAB_SIZE), required=True, metavar="N", help="exact number of ids"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make; must be new or empty")
     parser.set_defaults(run=_train)
 

@@ -9,9 +9,12 @@ import signal
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from data_prep.document import Document
+from data_prep.errors import DataError
 
 MIN_CHARACTERS = 200  # shorter ones are half of the docstrings and 7 % of their text: "Return the name." and the like
 MIN_LETTERS = 0.75  # letters and spaces among all characters: prose has 0.8 to 0.95, tables and sessions of code less
@@ -29,13 +32,25 @@ def installed_docstrings() -> Iterator[Document]:
 
     The order follows from the files. Best first, because parsing is slow (4 MB/s a core) and few files hold most of the
     text: 8 MB of it come from parsing 22 MB, 14 MB from 57 MB, all of it from 190 MB.
+
+    Raises:
+        DataError: a process that parses was killed, or could not start.
     """
-    with multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1), _ignore_interrupts) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=spawn, initializer=_ignore_interrupts)
+    try:
         files = [(str(root), name) for root in _roots() for name in _python_files(root)]
-        shares = pool.starmap(_prose_share, files, chunksize=256)
+        shares = pool.map(_prose_share, files, chunksize=256)
         ranked = sorted((-share, name, root) for share, (root, name) in zip(shares, files, strict=True) if share)
-        for documents in pool.imap(_docstrings_of, [(root, name) for _, name, root in ranked], chunksize=16):
+        for documents in pool.map(_docstrings_of, [(root, name) for _, name, root in ranked], chunksize=16):
             yield from documents
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that parses the installed Python files ended early: it was killed (out of memory?), or the "
+            'script that started it has no `if __name__ == "__main__":`. Run it again, or add that line.'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # the caller may have enough long before the last file
 
 
 def without_docstrings(path: Path) -> str | None:
@@ -73,10 +88,10 @@ def _python_files(root: Path) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(folder, file), root) for file in files if file.endswith(".py"))
 
 
-def _prose_share(root: str, name: str) -> float:
+def _prose_share(place: tuple[str, str]) -> float:
     """The share of the file that is prose between triple quotes; 0 if it is not worth parsing."""
     try:
-        content = Path(root, name).read_bytes()
+        content = Path(*place).read_bytes()
     except OSError:  # a dangling link in somebody's package is no reason to stop
         return 0.0
     prose = sum(len(quoted) for quoted in content.split(b'"""')[1::2] if _is_prose(quoted))
@@ -84,8 +99,8 @@ def _prose_share(root: str, name: str) -> float:
 
 
 def _docstrings_of(place: tuple[str, str]) -> list[Document]:
-    root, name = place
-    tree = _parsed(Path(root, name))
+    _, name = place
+    tree = _parsed(Path(*place))
     if tree is None:
         return []
     found = [(getattr(node, "lineno", 1), ast.get_docstring(node)) for node in _documentable(tree)]

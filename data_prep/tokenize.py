@@ -19,7 +19,7 @@ from data_prep.writer import ShardWriter
 
 SHARD_TOKENS = 2**28  # 0.5 GB of uint16: large enough to read in one sweep, small enough to copy again
 BATCH_CHARACTERS = 1_000_000  # text in memory at a time; the engine runs a batch on all cores
-SHARD_FILES = ("shard_[0-9]*.bin", "shard_[0-9]*.idx", f"shard_[0-9]*{TEMPORARY}")
+OWN_FILES = ("shard_[0-9]*.bin", "shard_[0-9]*.idx", f"shard_[0-9]*{TEMPORARY}", f".{FILE_NAME}.*{TEMPORARY}")
 
 
 def tokenize(
@@ -124,14 +124,14 @@ def _claimed(out: Path) -> Iterator[None]:
         raise DataError(f"--out {out} cannot be made: {error.strerror}.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove_shards(out)
+        _remove_own_files(out)
         yield
     except BlockingIOError as error:
         raise DataError(
             f"--out {out} is being written by another process. Wait for it, or give another folder."
         ) from error
     except BaseException as error:
-        _remove_shards(out)
+        _remove_own_files(out)
         if not existed:
             with contextlib.suppress(OSError):  # somebody put a file there meanwhile
                 out.rmdir()
@@ -152,12 +152,12 @@ def _refuse_foreign(out: Path) -> None:
         raise DataError(f"--out {out} is a file. Give a folder that is new or empty.")
     if (out / FILE_NAME).exists():
         raise DataError(f"--out {out} holds a data set already. Remove it, or give another folder.")
-    known = {path for pattern in SHARD_FILES for path in out.glob(pattern)}
+    known = {path for pattern in OWN_FILES for path in out.glob(pattern)}
     if foreign := sorted(set(out.iterdir()) - known):
         raise DataError(f"--out {out} holds other files ({foreign[0].name} ...). Give a folder that is new or empty.")
 
 
-def _remove_shards(out: Path) -> None:
-    for pattern in SHARD_FILES:
+def _remove_own_files(out: Path) -> None:
+    for pattern in OWN_FILES:
         for path in out.glob(pattern):
             path.unlink()

@@ -65,7 +65,10 @@ class SentencePieceTokenizer:
 
         content = path.read_bytes()
         try:
-            self._model = SentencePieceProcessor(model_proto=content)
+            self._model = SentencePieceProcessor()
+            self._model.LoadFromSerializedProto(content)  # unlike the constructor, it refuses an empty file
+            cut = self._model.encode("x\n", out_type=int) + self._model.encode("\n x", out_type=int)
+            self._can_cut = self._model.encode("x\n\n x", out_type=int) == cut
         except RuntimeError as error:
             raise DataError(f"{path} is not a SentencePiece model: {error}. Train or copy it again.") from error
         self.vocab_size: int = self._model.vocab_size()
@@ -74,8 +77,6 @@ class SentencePieceTokenizer:
         self.pad_id: int = self._model.pad_id()
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.folder = path.parent
-        cut = self._model.encode("x\n", out_type=int) + self._model.encode("\n x", out_type=int)
-        self._can_cut = self._model.encode("x\n\n x", out_type=int) == cut
         if self.eod_id < 0:
             raise DataError(f"{path} has no end-of-sequence token, which ends documents. Train one with it.")
 

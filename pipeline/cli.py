@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_prep.cli import add_commands as add_data_commands
+from data_prep.cli import whole_number
 from pipeline import log
 from pipeline.errors import Interrupted, UserError
 
@@ -20,6 +21,9 @@ EXIT_KEYBOARD = 130  # as shells report SIGINT
 EXIT_BROKEN_PIPE = 141  # as shells report SIGPIPE
 
 Subparsers = Any  # argparse._SubParsersAction, which is not public
+
+_positive = whole_number(1, 2**31 - 1)
+_seed = whole_number(0, 2**32 - 1)  # what NumPy takes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,7 +162,7 @@ def _add_generate(commands: Subparsers) -> None:
     parser.add_argument(
         "--temperature", type=_not_negative, metavar="T", default=0.8, help="0 takes the likeliest token (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, metavar="N", default=1234, help="of the sampling (%(default)s)")
+    parser.add_argument("--seed", type=_seed, metavar="N", default=1234, help="of the sampling (%(default)s)")
     _add_json(parser)
 
 
@@ -167,12 +171,13 @@ def _add_finetune(commands: Subparsers) -> None:
     _add_model_folder(parser)
     parser.add_argument("--train", metavar="JSONL", required=True, help="texts to train on")
     parser.add_argument("--validation", metavar="JSONL", required=True, help="texts to measure the loss on")
+    parser.add_argument("--text-key", metavar="KEY", default="text", help="field that holds the text (%(default)s)")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the fine-tuned model")
     parser.add_argument("--steps", type=_positive, metavar="N", default=100, help="optimizer steps (%(default)s)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", default=8, help="in sequences (%(default)s)")
     parser.add_argument("--lr", type=_not_negative, metavar="X", default=2e-4, help="learning rate (%(default)s)")
     parser.add_argument("--seq-len", type=_positive, metavar="N", help="tokens per sequence; the model's by default")
-    parser.add_argument("--seed", type=int, metavar="N", default=1234, help="of the order of the texts (%(default)s)")
+    parser.add_argument("--seed", type=_seed, metavar="N", default=1234, help="of the order of the texts (%(default)s)")
     _add_json(parser)
 
 
@@ -186,13 +191,6 @@ def _add_evaluate(commands: Subparsers) -> None:
 
 def _add_model_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="HF_DIR", help="folder that `pretrain export` wrote")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
 
 
 def _not_negative(text: str) -> float:

@@ -1,5 +1,6 @@
 """What this machine computes on, found out without importing torch."""
 
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,10 @@ Device = Literal["cpu", "cuda"]
 
 
 def num_gpus() -> int:
-    """The NVIDIA GPUs that this machine, or the container that this is, shows."""
+    """The NVIDIA GPUs that this machine, or the container that this is, shows, as far as CUDA_VISIBLE_DEVICES lets."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
     return sum(1 for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal())
 
 

@@ -89,6 +89,7 @@ def single_process(seed: int = 0) -> Iterator[None]:
     """A world of this process alone, on the CPU, for the commands that run the training model unsplit."""
     current_device = torch.cuda.current_device
     cpu.prepare()
+    os.environ.update(rendezvous.LOOPBACK)
     torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
     seed_streams(seed, 0)

@@ -56,6 +56,7 @@ def finetune(
     lr: float = 2e-4,
     seq_len: int | None = None,
     seed: int = 1234,
+    text_key: str = "text",
 ) -> Finetuned:
     """Train the language model in `folder` on and save the best one, with its tokenizer, to the new folder `out`.
 
@@ -63,9 +64,10 @@ def finetune(
     trained and saved in fp32.
 
     Args:
-        train, validation: files of JSON objects with `text`, one a line.
+        train, validation: files of JSON objects with a text, one a line.
         lr: peak learning rate, reached after a tenth of the steps; falls linearly to 0.
         seq_len: window length in tokens; None takes the longest that the model was trained on.
+        text_key: the field of an object that holds the text.
 
     Raises:
         UserError: the folder holds no model, a file holds no text or less than a window, or `out` is occupied.
@@ -73,8 +75,8 @@ def finetune(
     refuse_occupied(out)
     model, tokenizer = load_causal_model(folder), load_tokenizer(folder)
     seq_len = _window_length(seq_len, model)
-    train_set = _windows(train, tokenizer, seq_len)
-    validation_set = _windows(validation, tokenizer, seq_len)
+    train_set = _windows(train, tokenizer, seq_len, text_key)
+    validation_set = _windows(validation, tokenizer, seq_len, text_key)
     with creating_folder(out) as temporary:
         work = temporary / "trainer"
         arguments = _arguments(work, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
@@ -154,11 +156,11 @@ def _window_length(seq_len: int | None, model: PreTrainedModel) -> int:
     return seq_len
 
 
-def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, seq_len: int) -> Windows:
+def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, seq_len: int, text_key: str) -> Windows:
     """The tokens of a JSONL as whole windows; the labels are the inputs, which transformers shifts by one."""
     if path.suffix != ".jsonl":
         raise DataError(f'{path} is not a .jsonl file: give one with an object a line, such as {{"text": "..."}}.')
-    tokens = torch.tensor(list(chain.from_iterable(_encoded(path, tokenizer))), dtype=torch.long)
+    tokens = torch.tensor(list(chain.from_iterable(_encoded(path, tokenizer, text_key))), dtype=torch.long)
     count = len(tokens) // seq_len
     if not count:
         raise DataError(
@@ -168,9 +170,9 @@ def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, seq_len: int) -> Wi
     return [{"input_ids": window, "labels": window} for window in tokens[: count * seq_len].view(count, seq_len)]
 
 
-def _encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+def _encoded(path: Path, tokenizer: PreTrainedTokenizerBase, text_key: str) -> Iterator[list[int]]:
     ending = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for document in read_documents(path):
+    for document in read_documents(path, text_key=text_key):
         # The name of a special token in a text is plain text, as it was in pre-training.
         ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         if ids:
@@ -178,7 +180,7 @@ def _encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[in
 
 
 def command(args: argparse.Namespace) -> int:
-    """`pretrain finetune`: reads `model train validation out steps batch_size lr seq_len seed json` of `args`."""
+    """`pretrain finetune`: of `args`, the arguments of `finetune` (`model` is the folder), and `json`."""
     done = finetune(
         Path(args.model),
         train=Path(args.train),
@@ -189,6 +191,7 @@ def command(args: argparse.Namespace) -> int:
         lr=args.lr,
         seq_len=args.seq_len,
         seed=args.seed,
+        text_key=args.text_key,
     )
     print(json.dumps(asdict(done), indent=2) if args.json else _summary(done))
     return 0

@@ -9,21 +9,24 @@ import torch
 from pipeline.convert.hugging_face import load_causal_model, load_tokenizer
 from pipeline.errors import UserError
 
+MIN_TEMPERATURE = 0.01  # below it, logits divided by it may overflow, and 0 says the same
+
 
 def generate(folder: Path, prompt: str, *, max_new_tokens: int = 64, temperature: float = 0.8, seed: int = 0) -> str:
     """`prompt` and its continuation by the model in `folder`; equal arguments give equal text on one machine.
 
     Args:
-        temperature: 0 takes the likeliest token each time; 1 draws from the model's own distribution.
+        temperature: 0 (the likeliest token each time), or 0.01 or more; 1 draws from the model's own distribution.
 
     Raises:
-        UserError: the folder holds no model, or the prompt is empty or too long.
+        UserError: the folder holds no model, or the prompt is empty, too long or no valid text.
     """
-    if max_new_tokens < 1 or temperature < 0:
+    if max_new_tokens < 1 or not (temperature == 0 or temperature >= MIN_TEMPERATURE):
         raise UserError(
             f"max_new_tokens={max_new_tokens}, temperature={temperature} cannot be used: give 1 or more tokens, and a "
-            "temperature of 0 or more."
+            f"temperature of 0, or of {MIN_TEMPERATURE} or more."
         )
+    _check_text(prompt)
     model, tokenizer = load_causal_model(folder), load_tokenizer(folder)
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], dtype=torch.long)
     _check_length(ids.shape[1], max_new_tokens, model.config.max_position_embeddings)
@@ -37,6 +40,13 @@ def generate(folder: Path, prompt: str, *, max_new_tokens: int = 64, temperature
         **sampling,
     )
     return str(tokenizer.decode(output[0], skip_special_tokens=True))
+
+
+def _check_text(prompt: str) -> None:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the prompt is not valid UTF-8 at character {error.start + 1}: give it as UTF-8.") from error
 
 
 def _check_length(num_prompt_tokens: int, max_new_tokens: int, limit: int) -> None:

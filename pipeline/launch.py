@@ -22,7 +22,7 @@ from pipeline import devices, rendezvous
 from pipeline.config.load import load
 from pipeline.config.rules import ineffective_settings
 from pipeline.config.schema import RunConfig
-from pipeline.errors import ClusterError, Interrupted, UserError
+from pipeline.errors import ClusterError, ConfigError, Interrupted, UserError
 from pipeline.started_rank import PARENT, Failure, rank_main
 
 # Importing torch, DeepSpeed and megatron-core costs seconds of a core: on a CPU the ranks are forked from one process
@@ -86,7 +86,12 @@ def run(function: str, *args: Any, world_size: int, log_dir: Path, device: devic
         Interrupted: the ranks were asked to stop and did so after a complete save.
         KeyboardInterrupt: they were asked to stop and did not in time.
     """
-    log_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"run.dir={log_dir.parent} cannot be made: {error.strerror}. Choose a folder that can be written to."
+        ) from error
     meeting_place = Path(tempfile.mkdtemp(prefix="pretrain_"))
     context = _context(device)
     ranks: list[_Started] = []

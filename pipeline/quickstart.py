@@ -72,6 +72,7 @@ class Quickstart:
         Raises:
             UserError: a stage failed, or what was learned is less than MIN_GAIN_NATS.
         """
+        self._run_config()  # a layout that cannot be is refused before anything is made
         self._remember()
         for number, (name, what, stage) in enumerate(self._stages(), start=1):
             if name in self.done:
@@ -198,11 +199,14 @@ class Quickstart:
             # As many micro-batches as stages, so that all of them have work.
             "batch.micro_batch_size": max(GLOBAL_BATCH_SIZE // (pipeline * data), 1),
             "batch.global_batch_size": GLOBAL_BATCH_SIZE,
+            "model.vocab_size": VOCAB_SIZE,
         }
         if self.steps:
             overrides["run.steps"] = self.steps
         with resources.as_file(resources.files("ds_configs") / "runs" / "quickstart.yaml") as path:
-            return load(path, [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()])
+            return load(
+                path, [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()], check_data=False
+            )
 
     def _restore(self) -> None:
         """Take up what an earlier start with the same settings has done."""

@@ -9,15 +9,21 @@ from pipeline.errors import ClusterError
 TORCHRUN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM_NAMES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 IN_A_STEP = "SLURM_STEP_ID"  # a batch script has the names of its first task, too, but is in no step
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 RENDEZVOUS = "PRETRAIN_RENDEZVOUS"  # where started ranks meet, as torch names it
 
 
 def joined_rank(environ: Mapping[str, str]) -> dict[str, str] | None:
     """Torchrun's variables of this process if torchrun or srun started it; None if it is to start the ranks itself."""
-    for names in (TORCHRUN_NAMES, SLURM_NAMES):
-        if all(name in environ for name in names) and (names is TORCHRUN_NAMES or IN_A_STEP in environ):
-            return {known: environ[name] for known, name in zip(TORCHRUN_NAMES, names, strict=True)}
-    return None
+    names = TORCHRUN_NAMES
+    if not all(name in environ for name in names):
+        names = SLURM_NAMES
+        # One task alone, as `srun --pty bash` gives, is no rank among others.
+        if IN_A_STEP not in environ or environ.get("SLURM_NTASKS") == "1":
+            return None
+    if not all(name in environ for name in names):
+        return None
+    return {known: environ[name] for known, name in zip(TORCHRUN_NAMES, names, strict=True)}
 
 
 def started_rank(rank: int, world_size: int, folder: Path) -> dict[str, str]:
@@ -31,9 +37,7 @@ def started_rank(rank: int, world_size: int, folder: Path) -> dict[str, str]:
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(world_size),
         RENDEZVOUS: f"file://{folder}/store",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "NCCL_SOCKET_IFNAME": "lo",
-    }
+    } | LOOPBACK
 
 
 def init_method() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline import devices, distributed, log
+from pipeline.checkpoint import files
 from pipeline.checkpoint import load as checkpoint_load
 from pipeline.checkpoint.manifest import CheckpointManifest
 from pipeline.checkpoint.save import save
@@ -78,6 +79,8 @@ class _Trainer:
             checkpoint_load.load(self.engine, folder)
             self.completed_steps, self.consumed_samples = manifest.step, manifest.consumed_samples
             log.get().info("going on from %s", folder)
+        if self.completed_steps >= config.run.steps:
+            log.get().info("nothing to do: %s of run.steps=%s are done", self.completed_steps, config.run.steps)
         self._describe(topology, device)
 
     def run(self, stop: StopRequest) -> None:
@@ -151,7 +154,7 @@ class _Trainer:
         if self.config.checkpoint.resume == "never":
             checkpoint_load.refuse_used(self.run_dir)
             return None
-        found = [checkpoint_load.newest(self.run_dir) if self.is_writer else None]
+        found = [files.newest(self.run_dir) if self.is_writer else None]
         torch.distributed.broadcast_object_list(found, src=0)
         [resumed] = found
         if resumed:
@@ -211,9 +214,11 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _refuse_divergence(config: RunConfig, step: int, result: StepResult) -> None:
-    # fp16 may overflow for a step. DeepSpeed's ZeRO calls every gradient that is not a number an overflow and skips it.
-    if not math.isfinite(result.loss) and not (result.skipped and config.precision.dtype == "fp16"):
+    if result.skipped and config.precision.dtype == "fp16":
+        return  # it may overflow for a step, until the loss scale fits
+    # DeepSpeed's ZeRO calls every gradient that is not a number an overflow, and leaves the step out in silence.
+    if not math.isfinite(result.loss) or result.skipped or not math.isfinite(result.grad_norm or 0.0):
         raise UserError(
-            f"the loss of step {step} is {result.loss}: training has diverged. Nothing was saved since; go on from the "
-            "last checkpoint with a lower optimizer.lr or a longer schedule.warmup_steps."
+            f"step {step} has loss {result.loss} and gradient norm {result.grad_norm}: training has diverged. Nothing "
+            "was saved since; go on from the last checkpoint with a lower optimizer.lr or more schedule.warmup_steps."
         )

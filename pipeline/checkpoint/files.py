@@ -11,7 +11,8 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
-from pipeline.checkpoint.manifest import CheckpointManifest, FileRecord
+from pipeline import log
+from pipeline.checkpoint.manifest import CheckpointManifest, FileRecord, find_checkpoints, load_manifest
 from pipeline.errors import CheckpointError
 
 # All that DeepSpeed puts into its files beside tensors and plain containers.
@@ -78,11 +79,45 @@ def load(path: Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
         raise CheckpointError(f"{path} cannot be read as tensors and plain values: {reason}") from error
 
 
-def verify(folder: Path, manifest: CheckpointManifest) -> None:
-    """Raise CheckpointError if the bytes of a file of the checkpoint in `folder` are not those that were written."""
+def newest(run_dir: Path) -> tuple[Path, CheckpointManifest] | None:
+    """The newest checkpoint whose files are all there and unchanged; a damaged one is named, left, and passed over.
+
+    Returns:
+        None where there are no checkpoints.
+
+    Raises:
+        CheckpointError: there are, and all are damaged.
+    """
+    folders = find_checkpoints(run_dir)
+    for folder in folders:
+        try:
+            return folder, load_verified(folder)
+        except CheckpointError as error:
+            log.get().warning("passing over checkpoint %s: %s", folder.name, error)
+    if folders:
+        raise CheckpointError(
+            f"all {len(folders)} checkpoints of {run_dir} are damaged, {folders[0].name} the newest of them. Restore "
+            "one from a copy, or start anew in another run.dir."
+        )
+    return None
+
+
+def load_verified(folder: Path) -> CheckpointManifest:
+    """The manifest of the checkpoint in `folder`, whose files are all there and unchanged.
+
+    Raises:
+        CheckpointError: it is not a complete checkpoint, or a file's bytes are not those that were written.
+    """
+    manifest = load_manifest(folder)
     for record in manifest.files:
-        if checksum(folder / record.name) != record.checksum:
-            raise CheckpointError(f"{folder / record.name} has changed since it was saved: its checksum differs.")
+        path = folder / record.name
+        try:
+            found = checksum(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+        if found != record.checksum:
+            raise CheckpointError(f"{path} has changed since it was saved: its checksum differs.")
+    return manifest
 
 
 def checksum(path: Path) -> str:

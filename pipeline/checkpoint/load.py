@@ -4,16 +4,15 @@ from pathlib import Path
 
 import torch
 
-from pipeline import log
 from pipeline.checkpoint import files, rng
-from pipeline.checkpoint.manifest import CheckpointManifest, find_checkpoints, load_manifest
+from pipeline.checkpoint.manifest import CheckpointManifest, find_checkpoints
 from pipeline.config.load import resolved
 from pipeline.config.schema import RunConfig
 from pipeline.engine import Engine
 from pipeline.errors import CheckpointError
 from pipeline.models.parameters import ParameterTable
 
-# What a resumed run must share with the one that saved. The rest may change: length, batch, learning rate, schedule.
+# What a resumed run must share with the one that saved. The rest may change: length, batch, optimizer, schedule.
 FIXED = {
     "run": ("seed",),
     "model": None,
@@ -21,19 +20,8 @@ FIXED = {
     "parallel": None,
     "precision": ("dtype",),
 }
-
-
-def newest(run_dir: Path) -> tuple[Path, CheckpointManifest] | None:
-    """The newest checkpoint whose files are all there and unchanged; a damaged one is named, left, and passed over."""
-    for folder in find_checkpoints(run_dir):
-        try:
-            manifest = load_manifest(folder)
-            files.verify(folder, manifest)
-        except CheckpointError as error:
-            log.get().warning("passing over checkpoint %s: %s", folder.name, error)
-        else:
-            return folder, manifest
-    return None
+# Of the optimizer, which its saved state holds too.
+SETTINGS = ("weight_decay", "betas", "eps")
 
 
 def refuse_used(run_dir: Path) -> None:
@@ -67,10 +55,20 @@ def refuse_another_run(
 
 
 def load(engine: Engine, folder: Path) -> None:
-    """Give this rank's engine and random generators the state saved in `folder`; every rank calls this."""
+    """Give this rank's engine and random generators the state saved in `folder`; every rank calls this.
+
+    The optimizer's settings stay those of the config: DeepSpeed would put the saved ones in their place.
+    """
+    optimizer = engine.deepspeed.optimizer
+    settings = [{name: group[name] for name in SETTINGS} for group in optimizer.param_groups]
+    clip_grad = getattr(optimizer, "clip_grad", None)
     path, _ = engine.deepspeed.load_checkpoint(
         str(folder.parent), tag=folder.name, load_module_strict=True, load_lr_scheduler_states=False
     )
     if path is None:
         raise CheckpointError(f"{folder} lacks files that DeepSpeed needs. Resume from another checkpoint.")
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    if clip_grad is not None:
+        optimizer.clip_grad = clip_grad
     rng.restore(files.load(folder / rng.file_name(torch.distributed.get_rank())))

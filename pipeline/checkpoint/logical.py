@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pipeline.checkpoint import files
-from pipeline.checkpoint.manifest import CheckpointManifest, find_checkpoints, load_manifest
+from pipeline.checkpoint.manifest import CheckpointManifest
 from pipeline.config.load import build
 from pipeline.errors import CheckpointError
 from pipeline.models import gpt
@@ -46,12 +46,10 @@ class LogicalCheckpoint:
         table: the parameters that can be read.
 
     Raises:
-        CheckpointError: the folder is no complete checkpoint, or its files do not hold the model it describes.
+        CheckpointError: the manifest names other parameters than its config describes.
     """
 
-    def __init__(self, path: Path) -> None:
-        manifest = load_manifest(path)
-        files.verify(path, manifest)
+    def __init__(self, path: Path, manifest: CheckpointManifest) -> None:
         self.path = path
         self.config = build(manifest.config, check_data=False)
         self.step = manifest.step
@@ -155,18 +153,10 @@ class LogicalCheckpoint:
 
 
 def open_checkpoint(path: Path) -> LogicalCheckpoint:
-    """The checkpoint in `path`: a checkpoint folder, or a run directory, whose newest complete one is taken.
+    """The checkpoint in `path`: a checkpoint folder, or a run directory, whose newest good one is taken.
 
     Raises:
         CheckpointError: there is none.
     """
-    candidates = find_checkpoints(path)
-    if not candidates:
-        return LogicalCheckpoint(path)
-    problems = []
-    for folder in candidates:
-        try:
-            return LogicalCheckpoint(folder)
-        except CheckpointError as error:
-            problems.append(str(error))
-    raise CheckpointError(f"{path} holds no complete checkpoint: {'; '.join(problems)}")
+    found = files.newest(path)
+    return LogicalCheckpoint(*found) if found else LogicalCheckpoint(path, files.load_verified(path))

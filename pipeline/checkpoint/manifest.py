@@ -84,6 +84,10 @@ def load_manifest(folder: Path) -> CheckpointManifest:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
         raise CheckpointError(f"{path} is damaged: {place}: {problem['msg']}.") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version={manifest.format_version} is not readable; this version reads {FORMAT_VERSION}."
+        )
     for record in manifest.files:
         file = folder / record.name
         found = file.stat().st_size if file.is_file() else None

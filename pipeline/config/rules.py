@@ -174,6 +174,19 @@ RULES: tuple[Rule, ...] = (
         do=". Set zero_stage=1, which costs nothing on one data-parallel rank, or dtype=fp32.",
     ),
     Rule(
+        reads=("precision.dtype", "model.tie_embeddings", "parallel.pipeline_parallel_size"),
+        broken=lambda config: (
+            config.precision.dtype == "fp16"
+            and config.model.tie_embeddings
+            and config.parallel.pipeline_parallel_size > 1
+        ),
+        because=lambda _: (
+            "model.tie_embeddings=true cannot be used with precision.dtype=fp16 and pipeline stages: DeepSpeed does "
+            "not sum the tied gradients of its fp16 optimizer over the stages"
+        ),
+        do=". Set dtype=bf16, tie_embeddings=false or pipeline_parallel_size=1.",
+    ),
+    Rule(
         reads=("precision.dtype", "run.device"),
         broken=lambda config: config.precision.dtype == "fp16" and config.run.device == "cpu",
         because=lambda _: "precision.dtype=fp16 is wrong because DeepSpeed has no fp16 for run.device=cpu",

@@ -39,7 +39,7 @@ class RunSection(Section):
     dir: Annotated[str, Field(min_length=1)]
     """Run directory: config, checkpoints, logs and metrics; relative to the current directory."""
     seed: int = Field(default=1234, ge=0, lt=2**32)
-    """Seed of the initial weights, the sample order and dropout."""
+    """Seed of the initial weights, and the sample order."""
     steps: Count
     """Optimizer steps in all, those of earlier starts of the same run included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,6 +1,7 @@
 """A run config as it is written: the YAML file and the `a.b=c` of the command line, read into plain dicts."""
 
 import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ class _Loader(yaml.SafeLoader):
                 text = f"line {line} sets {key_node.value!r} again, after line {first}; keep one of them."
                 self.problems.append(Problem(text=text))
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # PyYAML lets Python's own through
+            kind = node.tag.rpartition(":")[2]
+            text = f"{reprlib.repr(node.value)} is no {kind} that can be read; quote it if it is text"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from error
 
 
 _Loader.add_implicit_resolver(
@@ -76,10 +85,10 @@ def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> list[Probl
 
 
 def _parse(text: str, source: str) -> tuple[Any, list[Problem]]:
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         return loader.get_single_data(), loader.problems
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise ConfigError(f"{source} is not YAML that can be read: it is nested too deeply.") from error

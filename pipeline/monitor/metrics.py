@@ -45,11 +45,18 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def _step_of(line: str) -> int:
+    """The step of a record; 0 for what is none, such as the half line that a kill or a power cut leaves."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
 def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A kill can leave half a line at the end; it belongs to a step that is done again.
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    kept = [line for line in lines if 0 < _step_of(line) <= step]
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")

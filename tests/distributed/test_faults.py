@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline import train
-from pipeline.checkpoint import load
+from pipeline.checkpoint import files
 from pipeline.checkpoint.manifest import find_checkpoints
 from pipeline.config.load import to_yaml
 from pipeline.config.schema import RunConfig
@@ -121,7 +121,7 @@ def test_ctrl_c_saves_and_ends_all_ranks(start: Callable[..., Command], tmp_path
     assert "stopping: saving first; press Ctrl-C again to end at once" in command.stderr
     assert "interrupted: saved after step " in command.stderr.splitlines()[-1]
     assert "Traceback" not in command.stderr
-    found = load.newest(tmp_path / "run")
+    found = files.newest(tmp_path / "run")
     assert found
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir() if path.is_dir()] == [found[0].name]
 
@@ -221,7 +221,7 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_stay(data: Path, small_d
     assert str(caught.value).startswith(f"{folder / 'step_0000003'} cannot be saved: ")
     assert "No space left on device. The checkpoints before it are as they were: free the disk" in str(caught.value)
     assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_0000001", "step_0000002"]
-    found = load.newest(small_disk / "run")
+    found = files.newest(small_disk / "run")
     assert found
     assert found[0].name == "step_0000002"
     assert not living_ranks()

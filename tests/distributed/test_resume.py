@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import train
-from pipeline.checkpoint import load
+from pipeline.checkpoint import files, load
 from pipeline.checkpoint.manifest import find_checkpoints
 from pipeline.config.schema import RunConfig
 from pipeline.errors import CheckpointError, Interrupted, UserError
@@ -103,7 +103,7 @@ def test_a_run_that_got_further_than_its_last_good_checkpoint_goes_on(
     log = (tmp_path / "run/log/rank_00000.log").read_text()
     assert "passing over checkpoint step_0000020" in log
     assert f"going on from {tmp_path / 'run/checkpoints/step_0000010'}" in log
-    found = load.newest(tmp_path / "run")
+    found = files.newest(tmp_path / "run")
     assert found, "the damaged checkpoint was not replaced by the run that came by its step again"
     assert found[1].step == runs.STEPS
     assert not list((tmp_path / "run/checkpoints").glob("*.tmp"))
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
 ) -> None:
     damage(tmp_path / "run/checkpoints/step_0000020")
     logging.getLogger("pretrain").propagate = True
-    found = load.newest(copy)
+    found = files.newest(copy)
     assert found
     assert found[0].name == "step_0000010"
     assert found[1].step == STOPPED_AFTER
@@ -164,10 +164,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
 
 def test_what_a_kill_left_of_a_checkpoint_is_no_checkpoint(copy: Path) -> None:
     shutil.copytree(copy / "checkpoints/step_0000020", copy / "checkpoints/step_0000021.tmp")
-    found = load.newest(copy)
+    found = files.newest(copy)
     assert found
     assert found[0].name == "step_0000020"
-    assert load.newest(copy / "nothing") is None
+    assert files.newest(copy / "nothing") is None
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_a_kill_left_of_a_checkpoint_is_no_checkpoint(copy: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused_by_name(
     whole: Whole, data: Path, tmp_path: Path, layout: Layout, overrides: dict[str, Any], differs: str
 ) -> None:
-    found = load.newest(Path(whole(SMALLEST).run.dir))
+    found = files.newest(Path(whole(SMALLEST).run.dir))
     assert found
     config = runs.run_config(data, tmp_path, layout, SMALLEST.overrides | overrides)
     with pytest.raises(CheckpointError) as caught:
@@ -209,7 +209,7 @@ def test_a_refused_checkpoint_ends_the_command_and_is_left_as_it_is(copy: Path, 
 
 
 def test_what_may_change_does(whole: Whole, data: Path, tmp_path: Path) -> None:
-    found = load.newest(Path(whole(SMALLEST).run.dir))
+    found = files.newest(Path(whole(SMALLEST).run.dir))
     assert found
     changes = {"run.steps": 30, "optimizer.lr": 5e-4, "batch.global_batch_size": 16, "monitor.log_every_steps": 2}
     config = runs.run_config(data, tmp_path, SMALLEST.layout, SMALLEST.overrides | changes)
@@ -240,7 +240,7 @@ def test_a_damaged_checkpoint_ahead_costs_no_good_one(copy: Path, data: Path) ->
     overrides = {"run.steps": runs.STEPS + 1, "checkpoint.keep_last": 1}
     runs.start(train.train, runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides | overrides))
     assert ahead.is_dir()
-    found = load.newest(copy)
+    found = files.newest(copy)
     assert found
     assert found[1].step == runs.STEPS + 1
 
@@ -252,3 +252,40 @@ def test_only_the_newest_are_kept(data: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["latest", "step_0000003", "step_0000004"]
     assert (tmp_path / "checkpoints/latest").read_text() == "step_0000004\n"
+
+
+CHANGES = {
+    "same": {},
+    "decay": {"optimizer.weight_decay": 500.0},
+    "epsilon": {"optimizer.epsilon": 1.0},
+}
+
+
+@pytest.mark.parametrize("layout", [(1, 1, 1, 0), (1, 2, 1, 1), (1, 1, 2, 2), (1, 1, 2, 3)], ids=str)
+def test_changed_settings_of_the_optimizer_are_obeyed(data: Path, tmp_path: Path, layout: Layout) -> None:
+    """A decay so strong, and an epsilon so large, that the losses of the next steps show them."""
+    losses = {}
+    shared = {"precision.dtype": "fp32" if layout[3] == 0 else "bf16", "optimizer.lr": 1e-3}
+    for name, changes in CHANGES.items():
+        folder = tmp_path / name
+        runs.start(train.train, runs.run_config(data, folder, layout, shared | {"run.steps": 2}))
+        config = runs.run_config(data, folder, layout, shared | {"run.steps": 5} | changes)
+        runs.start(train.train, config)
+        losses[name] = runs.figures(config)[-1]
+    assert abs(losses["decay"] - losses["same"]) > 1e-3
+    assert abs(losses["epsilon"] - losses["same"]) > 1e-3
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_begun(copy: Path, data: Path) -> None:
+    for folder in find_checkpoints(copy):
+        (folder / "manifest.json").write_text("{")
+    config = runs.run_config(data, copy, SMALLEST.layout, SMALLEST.overrides)
+    with pytest.raises(UserError, match=r"all \d+ checkpoints of .* are damaged"):
+        runs.start(train.train, config)
+
+
+def test_a_run_whose_gradients_are_no_numbers_is_ended(data: Path, tmp_path: Path) -> None:
+    overrides = {"optimizer.lr": 1e30, "run.steps": 4}
+    with pytest.raises(UserError, match="training has diverged"):
+        runs.start(train.train, runs.run_config(data, tmp_path, (1, 1, 1, 1), overrides))
+    assert not find_checkpoints(tmp_path)

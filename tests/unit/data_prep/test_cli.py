@@ -67,6 +67,15 @@ def test_missing_things_are_named(run: Callable[..., int], tmp_path: Path) -> No
         run("data", "verify", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("vocab_size", ["99999999999999", "-5", "0", "many"])
+def test_a_vocabulary_size_is_bounded(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], vocab_size: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("tokenizer", "train", "--vocab-size", vocab_size, "--input", "a.txt", "--out", "out")
+    assert f"--vocab-size: {vocab_size} is not a whole number from 1 to 16777216" in capsys.readouterr().err
+
+
 def loaded_by(code: str, names: set[str]) -> str:
     """Which of the modules `names` a new Python has loaded after `code`."""
     code = f"import sys; {code}; print(*sorted({names} & set(sys.modules)))"

@@ -1,6 +1,7 @@
 """The quickstart's corpus: enough text, no text twice, the same each time."""
 
 import itertools
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_duplicates_and_filled_in_templates_are_left_out() -> None:
 )
 def test_prose(text: str, expected: bool) -> None:
     assert docstrings.is_prose(text) is expected
+
+
+def _die(_: object) -> None:
+    os._exit(1)
+
+
+def test_a_killed_worker_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docstrings, "_prose_share", _die)
+    with pytest.raises(DataError, match="ended early: it was killed"):
+        list(docstrings.installed_docstrings())
 
 
 def test_source_code_has_no_docstrings_and_is_not_in_the_corpus(documents: list[Document]) -> None:

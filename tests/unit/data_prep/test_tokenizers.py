@@ -11,9 +11,10 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as HFTokenizer
 
 from data_prep import tokenizers
+from data_prep.atomic import replacing
 from data_prep.errors import DataError
 from data_prep.tokenizer_training import sample_texts, train_tokenizer
-from data_prep.tokenizers import Tokenizer, load
+from data_prep.tokenizers import MODEL_FILE, Tokenizer, load
 
 TEXTS = [text for _, text in sorted(topics.items())][:40]
 SPACE_MARK = "\u2581"  # SentencePiece reads it as a space; the one character that does not come back
@@ -120,12 +121,26 @@ def test_training_refuses_no_text_and_an_occupied_folder(tmp_path: Path) -> None
         train_tokenizer(TEXTS, kind="bpe", vocab_size=500, out=tmp_path)
 
 
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (Path("."), tmp_path):
+        with pytest.raises(DataError, match="is the current folder, which cannot be replaced"):
+            train_tokenizer(TEXTS, kind="bpe", vocab_size=500, out=out)
+    with pytest.raises(DataError, match="cannot be written"), replacing(Path(".")) as temporary:
+        temporary.touch()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_loading_what_is_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no tokenizer"):
         load(tmp_path)
-    (tmp_path / "tokenizer.model").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="not a SentencePiece model"):
-        load(tmp_path)
+    whole = (
+        train_tokenizer(TEXTS[:10], kind="bpe", vocab_size=450, out=tmp_path / "whole").folder / MODEL_FILE
+    ).read_bytes()
+    for content in (b"nonsense", b"", whole[:1000]):
+        (tmp_path / MODEL_FILE).write_bytes(content)
+        with pytest.raises(DataError, match=r"tokenizer\.model is not a SentencePiece model"):
+            load(tmp_path)
 
 
 def test_a_sample_is_bounded_and_drawn_from_everywhere(tmp_path: Path) -> None:

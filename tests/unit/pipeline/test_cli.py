@@ -76,6 +76,8 @@ def test_overrides_may_follow_an_option(tmp_path: Path, capsys: pytest.CaptureFi
         ["quickstart", "--layout", "0x1x1"],
         ["quickstart", "--steps", "0"],
         ["generate", "model", "--prompt", "a", "--temperature", "-1"],
+        ["generate", "model", "--prompt", "a", "--seed", "99999999999999999999"],
+        ["finetune", "model", "--train", "a.jsonl", "--validation", "a.jsonl", "--out", "b", "--seed", "-1"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str]) -> None:

@@ -97,14 +97,17 @@ def test_special_tokens_in_a_text_are_plain_text(work: Path, tmp_path: Path) -> 
 
     texts = write_jsonl(tmp_path / "texts.jsonl", ["a <|eos|> b"])
     tokenizer = load_tokenizer(work / "model")
-    [ids] = _encoded(texts, tokenizer)
+    [ids] = _encoded(texts, tokenizer, "text")
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids[-1] == tokenizer.eos_token_id
 
 
 def test_command_prints_json_alone(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {"steps": 1, "batch_size": 2, "lr": 1e-3, "seq_len": 16, "seed": 1, "json": True}
-    paths = {name: str(path) for name, path in given(work).items()}
+    options = {"steps": 1, "batch_size": 2, "lr": 1e-3, "seq_len": 16, "seed": 1, "text_key": "content", "json": True}
+    paths = {}
+    for name, path in given(work).items():
+        paths[name] = str(tmp_path / f"{name}.jsonl")
+        Path(paths[name]).write_text(path.read_text().replace('"text"', '"content"'))
     args = argparse.Namespace(model=str(work / "model"), out=str(tmp_path / "tuned"), **paths, **options)
     assert command(args) == 0
     assert json.loads(capsys.readouterr().out)["best_step"] == 1

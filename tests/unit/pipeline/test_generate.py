@@ -34,11 +34,19 @@ def test_temperature_0_does_not_depend_on_the_seed(model: Path) -> None:
         ("the cat", 24, r"the prompt has \d+ tokens and the model was trained on 24 positions\. Ask for \d+ or fewer"),
         ("the cat sat on " * 20, 4, r"Shorten the prompt"),
         ("the cat", 0, "give 1 or more tokens"),
+        ("the \udcff cat", 4, "the prompt is not valid UTF-8 at character 5"),
     ],
 )
 def test_what_cannot_be_done_is_said(model: Path, prompt: str, max_new_tokens: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         generate(model, prompt, max_new_tokens=max_new_tokens)
+
+
+@pytest.mark.parametrize("temperature", [-1, 1e-40, float("nan")])
+def test_a_temperature_is_0_or_can_be_divided_by(model: Path, temperature: float) -> None:
+    with pytest.raises(UserError, match=r"a temperature of 0, or of 0\.01 or more"):
+        generate(model, "the cat", temperature=temperature)
+    assert generate(model, "the cat", max_new_tokens=4, temperature=0.01).startswith("the cat")
 
 
 def test_damaged_folders_are_named(model: Path, tmp_path: Path) -> None:

@@ -45,3 +45,7 @@ def test_joined_ranks_must_know_where_to_meet(monkeypatch: pytest.MonkeyPatch) -
         init_method()
     monkeypatch.setenv("MASTER_ADDR", "node1")
     assert init_method() == "env://"
+
+
+def test_one_task_alone_is_no_rank_among_others() -> None:
+    assert joined_rank(SLURM | {"SLURM_NTASKS": "1"}) is None

@@ -125,6 +125,10 @@ def test_resolved_config_is_the_same_config(changes: dict[str, Any]) -> None:
         ),
         ({"precision.grad_accum_dtype": "fp16"}, "gradients come in precision.dtype=bf16"),
         ({"precision.dtype": "fp16", "run.device": "cpu"}, "set precision.dtype=bf16 or fp32"),
+        (
+            {"precision.dtype": "fp16", "model.tie_embeddings": True, "parallel.pipeline_parallel_size": 2},
+            "Set dtype=bf16, tie_embeddings=false or pipeline_parallel_size=1.",
+        ),
         ({"schedule.warmup_steps": 21}, "the run ends at run.steps=20"),
         ({"schedule.warmup_steps": 10, "schedule.decay_steps": 5}, "schedule.decay_steps=5 is wrong"),
         ({"schedule.min_lr": 0.1}, "schedule.min_lr=0.1 is wrong"),

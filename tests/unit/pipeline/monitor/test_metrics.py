@@ -51,3 +51,11 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     events = board.Scalars("train/loss")
     assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
     assert [event.value > 1 for event in events] == [False, False, True, True, True, True]
+
+
+def test_lines_that_are_no_records_are_dropped(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 4))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('garbage\n[]\n{"loss": 1}\n{"step": 4, "tr')
+    write(tmp_path, range(4, 6), completed_steps=3)
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
