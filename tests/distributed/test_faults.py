@@ -188,7 +188,8 @@ def test_the_traceback_of_the_rank_that_failed_comes_first(data: Path, tmp_path:
 
 def test_a_divergence_is_told_in_one_sentence(data: Path, tmp_path: Path) -> None:
     config = runs.run_config(data, tmp_path, (1, 1, 2, 1), {"optimizer.lr": 1e38, "optimizer.grad_clip": 0.0})
-    with pytest.raises(UserError, match=r"^step \d+ has loss (nan|inf) and gradient norm (nan|inf): training has diverged"):
+    told = r"^step \d+ has loss (nan|inf) and gradient norm (nan|inf): training has diverged"
+    with pytest.raises(UserError, match=told):
         runs.start(train.train, config)
     assert not find_checkpoints(tmp_path)
     assert not living_ranks()
