@@ -1,7 +1,10 @@
 """Files and folders that are there whole or not at all, also after a crash or a full disk."""
 
+import errno
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +12,8 @@ from pathlib import Path
 from data_prep.errors import DataError
 
 TEMPORARY = ".tmp"
+COMPARE_BYTES = 2**20
+ABANDONED_SECONDS = 3600.0
 
 
 def sync_folder(folder: Path) -> None:
@@ -26,6 +31,78 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` for writing it, which no other process on any machine uses."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files in `folder` whose processes have ended, as after a kill.
+
+    Of processes on other machines nothing is known but that a file has not been written to for ABANDONED_SECONDS.
+    """
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):  # its process has just given it its name
+            if _is_abandoned(path):
+                path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    name, _, pid = path.name.removesuffix(TEMPORARY).rpartition(".")
+    if not pid.isdecimal():
+        return False
+    if not name.endswith(f".{socket.gethostname()}"):
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is another user's
+        return False
+    return False
+
+
+def link(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name unless it is taken; `temporary` stays, or becomes `path`.
+
+    Returns:
+        Whether the name was free.
+    """
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):  # a file system without hard links
+            raise
+        if path.exists():
+            return False
+        temporary.replace(path)
+        return True
+
+
+def link_if_absent(temporary: Path, path: Path) -> None:
+    """Give a finished file its name; a file of that name with the same bytes is kept: another process was first.
+
+    Other bytes are replaced. Files get their names only when they are whole, and the caller makes only files that no
+    record names yet, so such bytes come from a power cut or another program.
+    """
+    if not link(temporary, path) and not same_bytes(temporary, path):
+        temporary.replace(path)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        while chunk := left.read(COMPARE_BYTES):
+            if chunk != right.read(COMPARE_BYTES):
+                return False
+    return True
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it fails.
@@ -34,7 +111,7 @@ def replacing(path: Path) -> Iterator[Path]:
         DataError: the disk is full or the folder cannot be written to.
     """
     path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -57,13 +134,12 @@ def creating_folder(path: Path) -> Iterator[Path]:
             cannot be written to.
     """
     refuse_occupied(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_beside(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for file in temporary.iterdir():
-            sync_file(file)
-        sync_folder(temporary)
+        for inside in [*temporary.rglob("*"), temporary]:
+            (sync_folder if inside.is_dir() else sync_file)(inside)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:

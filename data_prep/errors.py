@@ -1,4 +1,4 @@
-"""Errors that a person can act on: one clear message, exit code 1, no traceback."""
+"""Errors that a person can act on: one clear message, exit code 1, no traceback; and the end of stopped work."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
 
 class DataError(UserError):
     """A corpus, tokenizer or data set on disk is missing, malformed or damaged."""
+
+
+class DamagedFile(DataError):
+    """A file of the input is cut or overwritten; what was read before is right."""
+
+
+class Interrupted(Exception):
+    """The work was asked to stop and has kept what is done: the same command goes on. Exit code 75."""

@@ -19,10 +19,11 @@ A worked total: 3 documents of 5, 0 and 7 uint16 tokens make a .bin of (5 + 0 + 
 Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py, `_IndexWriter`.
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,11 @@ def idx_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.idx"
 
 
+def metadata_path(folder: Path, name: str) -> Path:
+    """Where what is kept of each document beside its tokens lies: a line of JSON a document, compressed."""
+    return folder / f"{name}.metadata.jsonl.zst"
+
+
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest dtype of the format that holds the ids 0 to `vocab_size - 1`: uint16, or int32 above 65,536."""
     return DTYPE_CODES[8] if vocab_size <= 2**16 else DTYPE_CODES[4]
@@ -94,44 +100,117 @@ def write_index(file: BinaryIO, *, lengths: npt.NDArray[np.int32], dtype: np.dty
     file.write(np.arange(num_documents + 1, dtype="<i8").data)
 
 
-def read_index(path: Path) -> ShardIndex:
-    """The content of an .idx as views of a memory map; nothing but the header is read yet.
+@dataclass(frozen=True, kw_only=True)
+class IndexHeader:
+    """What an .idx says in its first and last bytes.
+
+    Attributes:
+        dtype: of the token ids.
+        bin_bytes: the size of the .bin it describes: where its last sequence ends.
+    """
+
+    dtype: np.dtype[Any]
+    num_sequences: int
+    num_boundaries: int
+    bin_bytes: int
+
+
+def read_header(path: Path) -> IndexHeader:
+    """The header of an .idx, checked against the ends of its three tables: a few small reads, whatever its size.
+
+    A flip of any one of the bits that are read is refused, and so are negative numbers. What is not read here, the
+    inner lengths and places, is compared by `pretrain data verify`.
 
     Raises:
-        DataError: the file is missing, is not of this format, or its size is not what its header says.
+        DataError: the file is missing, is not of this format, its size is not what its header says, or its ends
+            contradict each other.
     """
-    header = _read_header(path)
-    _, _, code, num_sequences, num_boundaries = header
-    expected = HEADER.size + 12 * num_sequences + 8 * num_boundaries
-    found = path.stat().st_size
-    if found != expected:
-        raise DataError(
-            f"{path} has {found} bytes, its header says {expected}: it was cut or overwritten. Make it again."
-        )
-    content = np.memmap(path, mode="r")
-    cuts = np.cumsum([HEADER.size, 4 * num_sequences, 8 * num_sequences])
-    return ShardIndex(
+    try:
+        with path.open("rb", buffering=0) as file:
+            raw, found = file.read(HEADER.size), os.fstat(file.fileno()).st_size
+            code, num_sequences, num_boundaries = _unpack(path, raw)
+            expected = HEADER.size + 12 * num_sequences + 8 * num_boundaries
+            if found != expected:
+                raise DataError(
+                    f"{path} has {found} bytes, its header says {expected}: it was cut or overwritten. Make it again."
+                )
+            ends = _read_ends(file.fileno(), num_sequences, num_boundaries)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    item_bytes = DTYPE_CODES[code].itemsize
+    if not ends.agree(num_sequences, item_bytes):
+        raise DataError(f"{path} contradicts itself ({ends}): it was overwritten. Make it again.")
+    return IndexHeader(
         dtype=DTYPE_CODES[code],
-        lengths=content[cuts[0] : cuts[1]].view("<i4"),
-        pointers=content[cuts[1] : cuts[2]].view("<i8"),
-        document_indices=content[cuts[2] :].view("<i8"),
+        num_sequences=num_sequences,
+        num_boundaries=num_boundaries,
+        bin_bytes=ends.last_place + ends.last_length * item_bytes,
     )
 
 
-def _read_header(path: Path) -> tuple[bytes, int, int, int, int]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(HEADER.size)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+def _unpack(path: Path, raw: bytes) -> tuple[int, int, int]:
+    """The dtype code, the number of sequences, and the number of boundaries."""
     if len(raw) < HEADER.size or not raw.startswith(MAGIC):
         raise DataError(f"{path} is not the index of a shard: it does not start with {MAGIC!r}.")
-    magic, version, code, num_sequences, num_boundaries = HEADER.unpack(raw)
+    _, version, code, num_sequences, num_boundaries = HEADER.unpack(raw)
     if version != VERSION or code not in DTYPE_CODES:
         raise DataError(
             f"{path} has version {version} and dtype code {code}; known are version 1, codes {[*DTYPE_CODES]}."
         )
-    return magic, version, code, num_sequences, num_boundaries
+    return code, num_sequences, num_boundaries
+
+
+class _Ends(NamedTuple):
+    """The first and last entries of the tables of an .idx; 0 for those of no sequence, -1 for those of no boundary."""
+
+    last_length: int
+    first_place: int
+    last_place: int
+    first_boundary: int
+    last_boundary: int
+
+    def agree(self, num_sequences: int, item_bytes: int) -> bool:
+        boundaries = (self.first_boundary, self.last_boundary)
+        places = self.first_place == 0 <= self.last_place and self.last_place % item_bytes == 0
+        return places and self.last_length >= 0 and boundaries == (0, num_sequences)
+
+
+def _read_ends(descriptor: int, num_sequences: int, num_boundaries: int) -> _Ends:
+    def number(kind: str, at: int) -> int:
+        [value] = struct.unpack(kind, os.pread(descriptor, struct.calcsize(kind), at))
+        return int(value)
+
+    places = HEADER.size + 4 * num_sequences
+    boundaries = places + 8 * num_sequences
+    last = boundaries + 8 * (num_boundaries - 1)
+    return _Ends(
+        last_length=number("<i", places - 4) if num_sequences else 0,
+        first_place=number("<q", places) if num_sequences else 0,
+        last_place=number("<q", boundaries - 8) if num_sequences else 0,
+        first_boundary=number("<q", boundaries) if num_boundaries else -1,
+        last_boundary=number("<q", last) if num_boundaries else -1,
+    )
+
+
+def read_index(path: Path) -> ShardIndex:
+    """The content of an .idx as views of a memory map; nothing but its header and ends is read yet.
+
+    Raises:
+        DataError: as `read_header` does.
+    """
+    return _map_index(path, read_header(path))
+
+
+def _map_index(path: Path, header: IndexHeader) -> ShardIndex:
+    content = np.memmap(path, mode="r")
+    places = HEADER.size + 4 * header.num_sequences
+    boundaries = places + 8 * header.num_sequences
+    return ShardIndex(
+        dtype=header.dtype,
+        lengths=content[HEADER.size : places].view("<i4"),
+        pointers=content[places:boundaries].view("<i8"),
+        document_indices=content[boundaries:].view("<i8"),
+    )
 
 
 def open_shard(folder: Path, name: str) -> tuple[npt.NDArray[Any], ShardIndex]:
@@ -140,15 +219,20 @@ def open_shard(folder: Path, name: str) -> tuple[npt.NDArray[Any], ShardIndex]:
     Raises:
         DataError: one of the two files is missing, cut, or does not belong to the other.
     """
-    index = read_index(idx_path(folder, name))
+    header = read_header(idx_path(folder, name))
     path = bin_path(folder, name)
-    expected = index.num_tokens * index.dtype.itemsize
     found = path.stat().st_size if path.is_file() else None
-    if found != expected:
+    if found != header.bin_bytes:
         state = "is missing" if found is None else f"has {found} bytes"
         raise DataError(
-            f"{path} {state}, but its .idx describes {expected} bytes. Tokenize again, or restore the pair."
+            f"{path} {state}, but its .idx describes {header.bin_bytes} bytes. Tokenize again, or restore the pair."
         )
-    if expected == 0:  # an empty file cannot be mapped
-        return np.zeros(0, index.dtype), index
-    return np.memmap(path, dtype=index.dtype, mode="r"), index
+    index = _map_index(idx_path(folder, name), header)
+    return map_tokens(path, header.dtype), index
+
+
+def map_tokens(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The token ids in a .bin, shape (num_tokens,), as a read-only memory map."""
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")

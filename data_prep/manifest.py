@@ -1,26 +1,28 @@
 """What a data set holds: `manifest.json`, written last, so that a folder with one is complete."""
 
 import dataclasses
-import json
-import types
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
 
+import orjson
 import xxhash
 
+from data_prep.accounting import Counters
 from data_prep.atomic import replacing
 from data_prep.errors import DataError
-from data_prep.format import bin_path, idx_bytes, idx_path
+from data_prep.format import idx_bytes, metadata_path
+from data_prep.records import to_json, typed
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+REMEDY = "Tokenize again."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One .bin/.idx pair. Checksums are xxh3-128 in hex."""
+    """One .bin/.idx pair, and the metadata file beside it where metadata is kept. Checksums are xxh3-128 in hex."""
 
     name: str
     num_documents: int
@@ -28,6 +30,21 @@ class Shard:
     bin_bytes: int
     bin_checksum: str
     idx_checksum: str
+    metadata_checksum: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A part of the input that is counted apart: what one pattern of `--input` named.
+
+    Attributes:
+        num_text_bytes: UTF-8 bytes of the text that was tokenized; None where a split has made it unknown.
+    """
+
+    name: str
+    num_documents: int
+    num_tokens: int
+    num_text_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +52,30 @@ class TokenizerRecord:
     """The tokenizer that made the ids.
 
     Attributes:
-        path: its folder; a relative one counts from the folder of the data set.
+        path: its folder or file; a relative one counts from the folder of the data set.
         sha256: of its model file, in hex; `Tokenizer.sha256` of the same tokenizer is equal.
     """
 
     path: str
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How documents came to be tokens, and what became of every record. A merged data set has several.
+
+    Attributes:
+        config_hash: of everything that decides the bytes but the input.
+        engine: name and version of the library that made the ids.
+        parity: against what its ids were compared, with what result.
+        special_in_text: what was done with names of special tokens in a text: split, encode or error.
+    """
+
+    config_hash: str
+    engine: str
+    parity: str
+    special_in_text: str
+    counters: Counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +86,9 @@ class Manifest:
         dtype: numpy's name of the token ids' type.
         eod_id: the id that ends each document; None if documents are not ended by one.
         num_tokens: in all shards, the end-of-document tokens included.
-        num_text_bytes: UTF-8 bytes of the text that was tokenized.
-        fingerprint: xxh3-128 over all other fields but the tokenizer's path: equal for equal data.
+        metadata_keys: what is kept of each document beside its tokens.
+        fingerprint: xxh3-128 of what training sees: equal for equal data.
+        checksum: xxh3-128 of all other fields: a damaged manifest does not go unnoticed.
     """
 
     format_version: int = FORMAT_VERSION
@@ -61,19 +97,33 @@ class Manifest:
     eod_id: int | None
     num_documents: int
     num_tokens: int
-    num_text_bytes: int
     tokenizer: TokenizerRecord
+    sources: tuple[Source, ...]
+    metadata_keys: tuple[str, ...]
+    preparations: tuple[Preparation, ...]
     shards: tuple[Shard, ...]
     fingerprint: str
+    checksum: str
 
-    def tokenizer_folder(self, folder: Path) -> Path:
+    @property
+    def num_text_bytes(self) -> int | None:
+        """UTF-8 bytes of the text that was tokenized; None if those of a source are unknown."""
+        sizes = [source.num_text_bytes for source in self.sources]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def tokenizer_path(self, folder: Path) -> Path:
         """Where the tokenizer lies, for a data set in `folder`."""
         return folder / self.tokenizer.path
 
     def expected_fingerprint(self) -> str:
-        content = dataclasses.asdict(self)
-        del content["fingerprint"], content["tokenizer"]["path"]
-        return str(xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode()))
+        seen = [self.vocab_size, self.dtype, self.eod_id, self.tokenizer.sha256]
+        shards = [
+            [shard.num_documents, shard.num_tokens, shard.bin_checksum, shard.idx_checksum] for shard in self.shards
+        ]
+        return str(xxhash.xxh3_128_hexdigest(orjson.dumps([seen, shards])))
+
+    def expected_checksum(self) -> str:
+        return str(xxhash.xxh3_128_hexdigest(orjson.dumps(dataclasses.replace(self, checksum=""))))
 
 
 def make_manifest(
@@ -81,11 +131,13 @@ def make_manifest(
     vocab_size: int,
     dtype: str,
     eod_id: int | None,
-    num_text_bytes: int,
     tokenizer: TokenizerRecord,
+    sources: Iterable[Source],
     shards: Iterable[Shard],
+    preparations: Iterable[Preparation] = (),
+    metadata_keys: Sequence[str] = (),
 ) -> Manifest:
-    """A manifest whose totals and fingerprint follow from its shards."""
+    """A manifest whose totals, fingerprint and checksum follow from its parts."""
     shards = tuple(shards)
     draft = Manifest(
         vocab_size=vocab_size,
@@ -93,18 +145,22 @@ def make_manifest(
         eod_id=eod_id,
         num_documents=sum(shard.num_documents for shard in shards),
         num_tokens=sum(shard.num_tokens for shard in shards),
-        num_text_bytes=num_text_bytes,
         tokenizer=tokenizer,
+        sources=tuple(sources),
+        metadata_keys=tuple(metadata_keys),
+        preparations=tuple(preparations),
         shards=shards,
         fingerprint="",
+        checksum="",
     )
-    return dataclasses.replace(draft, fingerprint=draft.expected_fingerprint())
+    draft = dataclasses.replace(draft, fingerprint=draft.expected_fingerprint())
+    return dataclasses.replace(draft, checksum=draft.expected_checksum())
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `folder/manifest.json`, whole or not at all."""
     with replacing(folder / FILE_NAME) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(to_json(manifest))
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -113,45 +169,62 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
         DataError: there is no data set, the manifest is malformed, or a shard is missing, cut or grown.
     """
-    path = folder / FILE_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{folder} is not a data set: {FILE_NAME} cannot be read ({error.strerror}). "
-            "Make one with `pretrain data tokenize`; one that was interrupted has no manifest."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}. Tokenize again.") from error
-    if isinstance(content, dict) and content.get("format_version") != FORMAT_VERSION:
-        found = content.get("format_version")
-        raise DataError(f"{path}: format_version={found!r} is not readable; this version reads {FORMAT_VERSION}.")
-    manifest: Manifest = _typed(content, Manifest, str(path))
-    for shard in manifest.shards:
-        _check_size(bin_path(folder, shard.name), shard.bin_bytes)
-        _check_size(idx_path(folder, shard.name), idx_bytes(shard.num_documents))
+    manifest = read_manifest(folder)
+    for problems in size_problems(folder, manifest).values():
+        raise DataError(f"{problems[0]}. Tokenize again, or restore the file.")
     return manifest
 
 
-def _check_size(path: Path, expected: int) -> None:
-    found = path.stat().st_size if path.is_file() else None
-    if found != expected:
-        state = "is missing" if found is None else f"has {found} bytes"
-        raise DataError(f"{path} {state}, its manifest says {expected} bytes. Tokenize again, or restore the file.")
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the data set in `folder`; its shards are not looked at.
+
+    Raises:
+        DataError: there is no data set, or the manifest is malformed.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{folder} is not a data set: {FILE_NAME} cannot be read ({error.strerror}). Make one with `pretrain "
+            "data tokenize`; one that was interrupted has no manifest yet: give the same command again."
+        ) from error
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}. {REMEDY}") from error
+    if isinstance(content, dict) and content.get("format_version") != FORMAT_VERSION:
+        found = content.get("format_version")
+        raise DataError(f"{path}: format_version={found!r} is not readable; this version reads {FORMAT_VERSION}.")
+    try:
+        manifest: Manifest = typed(content, Manifest, str(path))
+    except DataError as error:
+        raise DataError(f"{error} {REMEDY}") from error
+    return manifest
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value`, read from JSON, as the type `hint`; DataError names the place if it is something else."""
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        hints = get_type_hints(hint)
-        if value.keys() != hints.keys():
-            wrong = sorted(value.keys() ^ hints.keys())
-            raise DataError(f"{where}: fields {wrong} are missing or unknown. Tokenize again.")
-        return hint(**{name: _typed(value[name], hints[name], f"{where}: {name}") for name in hints})  # type: ignore[operator]
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_typed(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
-    plain = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(value) not in plain:
-        names = " or ".join(kind.__name__ for kind in plain)
-        raise DataError(f"{where}: {value!r} is wrong because it is not {names}. Tokenize again.")
-    return value
+def size_problems(folder: Path, manifest: Manifest) -> dict[Shard, list[str]]:
+    """What is missing, cut or grown, by shard; shards whose files have their sizes are not in it.
+
+    The folder is listed once, so that thousands of shards take a fraction of a second.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from error
+    found = {shard: list(_size_problems_of(folder, shard, sizes)) for shard in manifest.shards}
+    return {shard: problems for shard, problems in found.items() if problems}
+
+
+def _size_problems_of(folder: Path, shard: Shard, sizes: Mapping[str, int]) -> Iterator[str]:
+    for name, expected in (
+        (f"{shard.name}.bin", shard.bin_bytes),
+        (f"{shard.name}.idx", idx_bytes(shard.num_documents)),
+    ):
+        size = sizes.get(name)
+        if size != expected:
+            state = "is missing" if size is None else f"has {size} bytes"
+            yield f"{folder}/{name} {state}, its manifest says {expected} bytes"
+    if shard.metadata_checksum is not None:
+        path = metadata_path(folder, shard.name)
+        if path.name not in sizes:
+            yield f"{path} is missing"

@@ -1,7 +1,6 @@
-"""Token ids to a shard on disk: temporary names, fsync, rename, so that a shard is there whole or not at all."""
+"""Token ids to a shard on disk: temporary names, fsync, link, so that a shard is there whole or not at all."""
 
 import os
-from array import array
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from data_prep.atomic import TEMPORARY, sync_folder
+from data_prep.atomic import link_if_absent, sync_folder, temporary_beside
 from data_prep.errors import DataError
 from data_prep.format import MAX_DOCUMENT_TOKENS, bin_path, idx_path, write_index
 from data_prep.manifest import Shard
@@ -24,39 +23,48 @@ class ShardWriter:
 
     def __init__(self, folder: Path, name: str, dtype: np.dtype[Any]) -> None:
         self._folder, self._name, self._dtype = folder, name, dtype
-        self._lengths = array("i")
+        self._lengths: list[npt.NDArray[np.int32]] = []
         self._checksum = xxhash.xxh3_128()
-        self._temporary = [Path(f"{path}{TEMPORARY}") for path in (bin_path(folder, name), idx_path(folder, name))]
-        self._bin: BinaryIO = self._temporary[0].open("wb")
+        self._names = (bin_path(folder, name), idx_path(folder, name))
+        self._temporary = [temporary_beside(path) for path in self._names]
+        self._bin: BinaryIO = self._temporary[0].open("wb", buffering=0)
         self.num_tokens = 0
 
     def append(self, tokens: npt.NDArray[Any]) -> None:
         """Add one document, shape (num_tokens,), of any integer dtype; its ids must fit the shard's."""
-        if len(tokens) > MAX_DOCUMENT_TOKENS:
-            raise DataError(f"a document of {len(tokens)} tokens does not fit the format (2^31 - 1). Split it.")
-        content = tokens.astype(self._dtype).data
-        self._bin.write(content)
+        self.append_batch(tokens, np.array([len(tokens)]))
+
+    def append_batch(self, tokens: npt.NDArray[Any], lengths: npt.NDArray[np.integer]) -> None:
+        """Add documents that lie one after the other in `tokens`; `lengths`, shape (num_documents,), sum up to it."""
+        if len(lengths) and lengths.max() > MAX_DOCUMENT_TOKENS:
+            raise DataError(f"a document of {lengths.max()} tokens does not fit the format (2^31 - 1). Split it.")
+        content = np.ascontiguousarray(tokens, dtype=self._dtype).data.cast("B")
         self._checksum.update(content)
-        self._lengths.append(len(tokens))
+        while content:  # a raw file may take less at once
+            content = content[self._bin.write(content) :]
+        self._lengths.append(lengths.astype(np.int32))
         self.num_tokens += len(tokens)
 
-    def commit(self) -> Shard:
-        """Flush both files to the disk, give them their names, and describe them."""
-        _flush(self._bin)
+    def commit(self, metadata_checksum: str | None = None) -> Shard:
+        """Flush both files to the disk, give them their names, and describe them, with the metadata beside them."""
+        lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
+        os.fsync(self._bin.fileno())
         with self._temporary[1].open("wb") as file:
-            write_index(file, lengths=np.frombuffer(self._lengths, np.int32), dtype=self._dtype)
-            _flush(file)
+            write_index(file, lengths=lengths, dtype=self._dtype)
+            file.flush()
+            os.fsync(file.fileno())
         idx_checksum = xxhash.xxh3_128_hexdigest(self._temporary[1].read_bytes())
-        for temporary in self._temporary:
-            temporary.replace(temporary.with_suffix(""))
+        for temporary, path in zip(self._temporary, self._names, strict=True):
+            link_if_absent(temporary, path)
         sync_folder(self._folder)
         return Shard(
             name=self._name,
-            num_documents=len(self._lengths),
+            num_documents=len(lengths),
             num_tokens=self.num_tokens,
             bin_bytes=self.num_tokens * self._dtype.itemsize,
             bin_checksum=self._checksum.hexdigest(),
             idx_checksum=idx_checksum,
+            metadata_checksum=metadata_checksum,
         )
 
     def __enter__(self) -> Self:
@@ -70,8 +78,3 @@ class ShardWriter:
         finally:
             for temporary in self._temporary:
                 temporary.unlink(missing_ok=True)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -1,6 +1,6 @@
-"""The errors that the command line shows to people, and the signal that ends a run cleanly."""
+"""The errors that the command line shows to people, and what ends a run cleanly."""
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError, Interrupted, UserError
 
 __all__ = ["CheckpointError", "ClusterError", "ConfigError", "DataError", "Interrupted", "UserError"]
 
@@ -19,10 +19,6 @@ class CheckpointError(UserError):
 
 class ClusterError(UserError):
     """The machines, devices or process environment cannot run what was asked."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and did so after a complete save: running it again goes on. Exit code 75."""
 
 
 def _listed(problems: tuple[str, ...]) -> str:
