@@ -1,6 +1,7 @@
 """Ids equal in SentencePiece, our interface and Hugging Face's files, and text that comes back as it went in."""
 
 import json
+import shutil
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as HFTokenizer
 
-from data_prep import tokenizers
 from data_prep.atomic import replacing
 from data_prep.errors import DataError
-from data_prep.tokenizer_training import sample_texts, train_tokenizer
-from data_prep.tokenizers import MODEL_FILE, Tokenizer, load
+from data_prep.tokenizer import tokenizers
+from data_prep.tokenizer.loading import load
+from data_prep.tokenizer.tokenizer_training import sample_texts, train_tokenizer
+from data_prep.tokenizer.tokenizers import MODEL_FILE, Tokenizer
 
 TEXTS = [text for _, text in sorted(topics.items())][:40]
 SPACE_MARK = "\u2581"  # SentencePiece reads it as a space; the one character that does not come back
@@ -93,34 +95,6 @@ def test_no_texts_make_no_ids(any_tokenizer: Tokenizer) -> None:
     assert any_tokenizer.decode([]) == ""
 
 
-def test_training_again_makes_the_same_files(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        train_tokenizer(TEXTS[:10], kind="unigram", vocab_size=450, out=tmp_path / name)
-    for file in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    assert load(tmp_path / "one").sha256 == load(tmp_path / "two").sha256
-
-
-@pytest.mark.parametrize("kind", ["unigram", "bpe"])
-@pytest.mark.parametrize(("vocab_size", "way_out"), [(300, "or more"), (500_000, "or less")])
-def test_a_vocabulary_that_does_not_suit_names_one_that_does(
-    tmp_path: Path, kind: str, vocab_size: int, way_out: str
-) -> None:
-    with pytest.raises(DataError, match=f"--vocab-size {vocab_size} .*Give \\d+ {way_out}"):
-        train_tokenizer(TEXTS[:2], kind=kind, vocab_size=vocab_size, out=tmp_path / "out")  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_training_refuses_no_text_and_an_occupied_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no text"):
-        train_tokenizer([], kind="bpe", vocab_size=500, out=tmp_path / "out")
-    with pytest.raises(DataError, match="holds no text"):
-        train_tokenizer(["", "\n\t"], kind="bpe", vocab_size=500, out=tmp_path / "out")
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="exists already"):
-        train_tokenizer(TEXTS, kind="bpe", vocab_size=500, out=tmp_path)
-
-
 def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for out in (Path("."), tmp_path):
@@ -129,6 +103,60 @@ def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match="cannot be written"), replacing(Path(".")) as temporary:
         temporary.touch()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_become_tokens_where_that_is_asked_for(any_tokenizer: Tokenizer) -> None:
+    name, token = next(iter(any_tokenizer.special_tokens.items()))
+    text = f"a {name}{name} b{name}"
+    before, after = any_tokenizer.encode_batch(["a ", " b"])
+    [ids] = any_tokenizer.encode_batch_with_special([text])
+    assert ids.tolist() == [*before.tolist(), token, token, *after.tolist(), token]
+    assert any_tokenizer.encode_batch_with_special(["", name])[1].tolist() == [token]
+    assert any_tokenizer.decode(ids) == "a  b"
+
+
+@pytest.mark.parametrize("encode", ["encode_batch", "encode_batch_with_special"])
+def test_half_a_surrogate_pair_is_named(any_tokenizer: Tokenizer, encode: str) -> None:
+    with pytest.raises(DataError, match=r"not Unicode.*begins 'a\\ud800"):
+        getattr(any_tokenizer, encode)(["fine", "a\ud800 b"])
+
+
+def test_a_model_is_found_by_any_of_its_names(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for name in ("spiece.model", "some.model"):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(tokenizer.path, folder / name)
+        assert load(folder).sha256 == load(folder / name).sha256 == tokenizer.sha256
+    shutil.copy(tokenizer.path, folder / "other.model")
+    with pytest.raises(DataError, match=r"several tokenizers \(other.model, some.model\)"):
+        load(folder)
+    assert load(folder / "other.model").kind == "sentencepiece"
+
+
+def test_special_tokens_that_only_the_json_has_count(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    shutil.copy(tokenizer.path, tmp_path)
+    hf = HFTokenizer.from_file(str(tokenizer.folder / "tokenizer.json"))
+    hf.add_special_tokens(["<extra_0>"])
+    hf.save(str(tmp_path / "tokenizer.json"))
+    found = load(tmp_path)
+    assert found.kind == "sentencepiece"
+    assert found.vocab_size == tokenizer.vocab_size + 1
+    assert found.special_tokens["<extra_0>"] == tokenizer.vocab_size
+    assert found.encode_batch_with_special(["<extra_0>"])[0].tolist() == [tokenizer.vocab_size]
+    assert found.decode([tokenizer.vocab_size]) == ""
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer\.json cannot be read"):
+        load(tmp_path)
+
+
+def test_tiktokens_ranks_are_told_apart(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).write_bytes(b"IQ== 0\nIg== 1\n")
+    with pytest.raises(DataError, match="tiktoken's ranks"):
+        load(tmp_path)
+    shutil.copy(tokenizer.folder / "tokenizer.json", tmp_path)
+    assert load(tmp_path).kind == "hf"
+    with pytest.raises(DataError, match="tiktoken's ranks"):
+        load(tmp_path / MODEL_FILE)
 
 
 def test_loading_what_is_no_tokenizer(tmp_path: Path) -> None:
