@@ -17,10 +17,10 @@ from typing import BinaryIO
 import orjson
 
 from data_prep.atomic import replacing
-from data_prep.docstrings import MIN_CHARACTERS, installed_docstrings, is_prose, without_docstrings
-from data_prep.document import Document
 from data_prep.errors import DataError
 from data_prep.progress import progress
+from data_prep.text.docstrings import MIN_CHARACTERS, installed_docstrings, is_prose, without_docstrings
+from data_prep.text.document import Document
 
 MAX_BYTES = (
     12_000_000  # what follows is found in ever less documented files: a MB costs twice the time of the first ones

@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from data_prep import docstrings, installed_docs
-from data_prep.document import Document
 from data_prep.errors import DataError
-from data_prep.installed_docs import collect, is_held_out, source_code_documents, write_corpus
+from data_prep.text import docstrings, installed_docs
+from data_prep.text.document import Document
+from data_prep.text.installed_docs import collect, is_held_out, source_code_documents, write_corpus
 
 SIZE = 1_500_000  # the language reference, the README texts, and some docstrings
 

@@ -13,8 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from data_prep.document import Document
 from data_prep.errors import DataError
+from data_prep.text.document import Document
 
 MIN_CHARACTERS = 200  # shorter ones are half of the docstrings and 7 % of their text: "Return the name." and the like
 MIN_LETTERS = 0.75  # letters and spaces among all characters: prose has 0.8 to 0.95, tables and sessions of code less
