@@ -1,5 +1,6 @@
 """The .bin/.idx bytes, and what is refused when they are read."""
 
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -83,6 +84,45 @@ def test_damaged_pairs_are_refused_when_opened(tmp_path: Path) -> None:
     idx_file.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         read_index(idx_file)
+
+
+def test_any_flip_at_the_ends_of_an_index_is_refused_when_opened(tmp_path: Path) -> None:
+    write_shard(tmp_path, [[1, 2, 3], [4], [5, 6], [7, 8], [9]])
+    path = idx_path(tmp_path, "shard")
+    whole = path.read_bytes()
+    places = {"header": 0, "last length": 34 + 4 * 4, "first place": 54, "last place": 86, "boundary": 94, "last": 134}
+    read = {at for name, start in places.items() for at in range(start, start + (34 if name == "header" else 4))}
+    for at in range(len(whole)):
+        for bit in range(8):
+            change(path, at, bytes([whole[at] ^ 1 << bit]))
+            if at in read:
+                with pytest.raises(DataError):
+                    open_shard(tmp_path, "shard")
+            else:  # as it is too long to be read at once, `verify` finds it
+                with contextlib.suppress(DataError):
+                    open_shard(tmp_path, "shard")
+            change(path, at, whole[at : at + 1])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "places", "boundaries"),
+    [
+        ([3, -1], [0, 10], [0, 1, 2]),
+        ([3, 5], [0, -2], [0, 1, 2]),
+        ([3, 4], [0, 1], [0, 1, 2]),
+        ([3, 1], [0, 6], [0, 1, 2**62]),
+        ([3, 1], [0, 6], []),
+    ],
+)
+def test_an_index_of_impossible_numbers(
+    tmp_path: Path, lengths: list[int], places: list[int], boundaries: list[int]
+) -> None:
+    write_shard(tmp_path, [[1, 2, 3], [4]])
+    content = b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, len(lengths), len(boundaries))
+    content += struct.pack(f"<{len(lengths)}i{len(places)}q{len(boundaries)}q", *lengths, *places, *boundaries)
+    idx_path(tmp_path, "shard").write_bytes(content)
+    with pytest.raises(DataError, match="contradicts itself"):
+        open_shard(tmp_path, "shard")
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.loader import MicroBatches, Prefetcher
 from pipeline.data.order import sample_ids
 from pipeline.data.token_stream import TokenStream
 from pipeline.errors import DataError
-from tests.unit.pipeline.data.datasets import write_dataset
+from tests.data_sets import write_data_set
 
 SEQ_LEN = 4
 NUM_TOKENS = 101  # token i is the number i, so that a sample shows where it was read
@@ -22,7 +22,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> TokenStream:
-    return TokenStream(write_dataset(tmp_path_factory.mktemp("data"), [[range(40)], [range(40, NUM_TOKENS)]]))
+    return TokenStream(write_data_set(tmp_path_factory.mktemp("data"), [[range(40)], [range(40, NUM_TOKENS)]]))
 
 
 def ranks_of(stream: TokenStream, size: int, micro_batch_size: int) -> list[MicroBatches]:
