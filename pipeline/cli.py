@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from data_prep.arguments import whole_number
 from data_prep.cli import add_commands as add_data_commands
-from data_prep.cli import whole_number
 from pipeline import log
 from pipeline.errors import Interrupted, UserError
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from data_prep.atomic import creating_folder, refuse_occupied
 from data_prep.progress import Progress, progress
-from data_prep.readers import read_documents
+from data_prep.text.readers import read_documents
 from pipeline.convert.hugging_face import load_causal_model, load_tokenizer
 from pipeline.errors import DataError, UserError
 

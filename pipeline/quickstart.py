@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from data_prep import installed_docs
 from data_prep.atomic import creating_folder, refuse_occupied, replacing
-from data_prep.tokenize import tokenize
-from data_prep.tokenizer_training import sample_texts, train_tokenizer
+from data_prep.text import installed_docs
+from data_prep.tokenizer.tokenizer_training import sample_texts, train_tokenizer
+from data_prep.tokenizing.tokenize import tokenize
 from pipeline import devices, launch
 from pipeline.config.load import load, to_yaml
 from pipeline.config.schema import RunConfig
@@ -112,11 +112,12 @@ class Quickstart:
 
     def _tokenize(self) -> dict[str, Any]:
         shutil.rmtree(self.out / "data", ignore_errors=True)
-        train, heldout = (
-            tokenize(inputs=[self._corpus(name)], tokenizer_folder=self.out / "tokenizer", out=self._data(name))
-            for name in ("train", "heldout")
-        )
-        return {"train_tokens": train.num_tokens, "heldout_tokens": heldout.num_tokens}
+        tokens = {}
+        for name in ("train", "heldout"):
+            outcome = tokenize(inputs=[self._corpus(name)], tokenizer=self.out / "tokenizer", out=self._data(name))
+            assert outcome.manifest  # this process does all units
+            tokens[f"{name}_tokens"] = outcome.manifest.num_tokens
+        return tokens
 
     def _train(self) -> dict[str, Any]:
         config = self._run_config()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from data_prep.tokenize import tokenize
-from data_prep.tokenizer_training import train_tokenizer
+from data_prep.tokenizer.tokenizer_training import train_tokenizer
+from data_prep.tokenizing.tokenize import tokenize
 from pipeline.config.load import build
 from pipeline.config.schema import RunConfig
 from pipeline.convert.export import export
@@ -48,7 +48,7 @@ def make_data(folder: Path, *, vocab_size: int = VOCAB_SIZE) -> Path:
     train_tokenizer(sentences(200, seed=0), kind="unigram", vocab_size=vocab_size, out=tokenizer)
     for name, count, seed in (("train", 60, 1), ("validation", 20, 2)):
         source = write_jsonl(folder / f"{name}.jsonl", sentences(count, seed=seed))
-        tokenize(inputs=[source], tokenizer_folder=tokenizer, out=folder / name)
+        tokenize(inputs=[source], tokenizer=tokenizer, out=folder / name)
     return folder
 
 

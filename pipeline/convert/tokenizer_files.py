@@ -3,34 +3,35 @@
 import shutil
 from pathlib import Path
 
-from data_prep import tokenizers
 from data_prep.manifest import Manifest, load_manifest
+from data_prep.tokenizer import loading, tokenizers
 from pipeline.config.schema import RunConfig
 from pipeline.convert.llama import SpecialIds
 from pipeline.errors import DataError
 
-REQUIRED = (tokenizers.MODEL_FILE, "tokenizer.json", "tokenizer_config.json")
+REQUIRED = ("tokenizer.json", "tokenizer_config.json")
 OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
 def find_tokenizer(config: RunConfig, given: Path | None) -> tokenizers.Tokenizer:
-    """The tokenizer in `given`, or else the one that the manifest of `data.train` names.
+    """The tokenizer in `given`, a folder or file, or else the one that the manifest of `data.train` names.
 
     Raises:
         DataError: there is none, it is not the one that made the training data, or transformers could not load it.
     """
     manifest = _manifest(config, required=given is None)
-    folder = given
-    if folder is None:
+    path = given
+    if path is None:
         assert manifest is not None
-        folder = manifest.tokenizer_folder(Path(config.data.train))
+        path = manifest.tokenizer_path(Path(config.data.train))
+    folder = path.parent if path.is_file() else path
     absent = [name for name in REQUIRED if not (folder / name).is_file()]
     if absent:
         raise DataError(
             f"{folder} is not a whole tokenizer: {', '.join(absent)} missing. "
             "Give the folder that `pretrain tokenizer train` wrote with --tokenizer DIR."
         )
-    tokenizer = tokenizers.load(folder)
+    tokenizer = loading.load(path)
     if manifest is not None and tokenizer.sha256 != manifest.tokenizer.sha256:
         raise DataError(
             f"the tokenizer in {folder} is not the one that made data.train={config.data.train} (sha256 "
@@ -57,13 +58,12 @@ def _manifest(config: RunConfig, *, required: bool) -> Manifest | None:
 
 
 def special_ids(tokenizer: tokenizers.Tokenizer) -> SpecialIds:
-    """The ids for the config; SentencePiece says -1 for a token that it does not have."""
-    bos, eos, pad = (known if known >= 0 else None for known in (tokenizer.bos_id, tokenizer.eod_id, tokenizer.pad_id))
-    return SpecialIds(bos=bos, eos=eos, pad=pad)
+    """The ids for the config."""
+    return SpecialIds(bos=tokenizer.bos_id, eos=tokenizer.eod_id, pad=tokenizer.pad_id)
 
 
 def copy_tokenizer(tokenizer: tokenizers.Tokenizer, out: Path) -> None:
-    """Copy the files that `transformers.AutoTokenizer` and SentencePiece read to the folder `out`."""
-    for name in (*REQUIRED, *OPTIONAL):
+    """Copy the files that `transformers.AutoTokenizer` reads, and SentencePiece's where it has one, to `out`."""
+    for name in {*REQUIRED, *OPTIONAL, tokenizer.path.name}:
         if (tokenizer.folder / name).is_file():
             shutil.copyfile(tokenizer.folder / name, out / name)

@@ -8,8 +8,8 @@ from pydoc_data.topics import topics
 import pytest
 
 from data_prep.cli import add_commands
-from data_prep.tokenizer_training import train_tokenizer
-from data_prep.tokenizers import Tokenizer
+from data_prep.tokenizer.tokenizer_training import train_tokenizer
+from data_prep.tokenizer.tokenizers import Tokenizer
 
 TEXTS = [text for _, text in sorted(topics.items())][:40]
 

@@ -65,8 +65,8 @@ def _loss(folder: Path, texts: Path, *, seq_len: int) -> float:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": "a"}\n{"words": "b"}\n', r"texts\.jsonl:2 has no field 'text'"),
-        ('{"text": "a"}\n{"text": \n', r"texts\.jsonl:2 is not JSON"),
+        ('{"text": "a"}\n{"words": "b"}\n', r"texts\.jsonl:2, byte 14: missing key: no field 'text'"),
+        ('{"text": "a"}\n{"text": \n', r"texts\.jsonl:2, byte 14: malformed json"),
         ("", r"texts\.jsonl holds 0 tokens of text, less than one window of 24"),
         ('{"text": "the cat"}\n', "Give more text, or a shorter --seq-len"),
     ],

@@ -168,7 +168,7 @@ def data_set(folder: Path, *, vocab_size: int = 128, sha256: str = "a") -> Path:
     folder.mkdir()
     tokenizer = TokenizerRecord(path="../tokenizer", sha256=sha256)
     manifest = make_manifest(
-        vocab_size=vocab_size, dtype="uint16", eod_id=0, num_text_bytes=0, tokenizer=tokenizer, shards=()
+        vocab_size=vocab_size, dtype="uint16", eod_id=0, tokenizer=tokenizer, sources=(), shards=()
     )
     save_manifest(manifest, folder)
     return folder
