@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all, also after a crash or a full disk."""
 
 import errno
+import glob
 import os
 import shutil
 import socket
@@ -36,14 +37,19 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove temporary files in `folder` whose processes have ended, as after a kill.
+def remove_abandoned(folder: Path, name: str = "*") -> None:
+    """Remove temporary files and folders in `folder` whose processes have ended, as after a kill.
 
     Of processes on other machines nothing is known but that a file has not been written to for ABANDONED_SECONDS.
+
+    Args:
+        name: of what they were to become; any if not given.
     """
-    for path in folder.glob(f".*{TEMPORARY}"):
+    for path in folder.glob(f".{name}.*{TEMPORARY}"):
         with suppress(OSError):  # its process has just given it its name
-            if _is_abandoned(path):
+            if _is_abandoned(path) and path.is_dir():
+                shutil.rmtree(path)
+            elif _is_abandoned(path):
                 path.unlink()
 
 
@@ -134,6 +140,7 @@ def creating_folder(path: Path) -> Iterator[Path]:
             cannot be written to.
     """
     refuse_occupied(path)
+    remove_abandoned(path.parent, glob.escape(path.name))
     temporary = temporary_beside(path)
     try:
         temporary.mkdir(parents=True)
