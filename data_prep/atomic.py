@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_prep.errors import DataError
+from data_prep.processes import is_running
 
 TEMPORARY = ".tmp"
 COMPARE_BYTES = 2**20
@@ -59,13 +60,7 @@ def _is_abandoned(path: Path) -> bool:
         return False
     if not name.endswith(f".{socket.gethostname()}"):
         return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it is another user's
-        return False
-    return False
+    return not is_running(int(pid))
 
 
 def link(temporary: Path, path: Path) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.processes import start_of
+
 STALE_SECONDS = 60.0
 BEAT_SECONDS = 2.0
 SUFFIX = ".lock"
@@ -35,7 +37,7 @@ class Owner:
 
     def is_gone(self) -> bool:
         """Whether the process has certainly ended; unknown for one on another machine."""
-        return self.machine == _machine() and _start_of(self.pid) != self.started
+        return self.machine == _machine() and start_of(self.pid) != self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,16 @@ def _create(path: Path) -> bool:
         return False
     try:
         os.write(descriptor, _content({}))
+    except OSError:  # a full disk
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     return True
 
 
 def _content(note: dict[str, Any]) -> bytes:
-    owner = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    owner = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "started": start_of(os.getpid())}
     return json.dumps({"owner": owner, "note": note}).encode()
 
 
@@ -158,12 +163,3 @@ def _machine() -> str:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return f"{socket.gethostname()} without /proc"
-
-
-def _start_of(pid: int) -> int:
-    """When a process started, in clock ticks since the machine started; 0 if it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])

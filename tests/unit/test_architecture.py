@@ -42,7 +42,7 @@ LAYERS = (
     ("data_prep.manifest",),
     ("data_prep.format", "data_prep.ragged", "data_prep.records", "data_prep.accounting", "data_prep.checksum"),
     ("data_prep.atomic", "data_prep.progress", "data_prep.zstd", "data_prep.arguments"),
-    ("data_prep.errors",),
+    ("data_prep.errors", "data_prep.processes"),
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.atomic import creating_folder, link, link_if_absent, remove_abandoned, temporary_beside
+from data_prep.processes import is_running
 
 
 def dead_process() -> int:
@@ -56,3 +57,15 @@ def test_a_taken_name(tmp_path: Path, content: bytes) -> None:
     link_if_absent(temporary, path)
     assert path.read_bytes() == content
     assert (path.stat().st_ino == before) == (content == b"same")
+
+
+def test_a_process_that_its_parent_has_not_reaped_has_ended(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert child.stdout
+    child.stdout.read()  # it ends, and is a zombie until somebody waits for it
+    while is_running(child.pid):
+        pass
+    (tmp_path / f".a.{socket.gethostname()}.{child.pid}.tmp").touch()
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    child.wait()
