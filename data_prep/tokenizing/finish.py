@@ -37,7 +37,7 @@ def finish(out: Path, job: Job, options: Options) -> Manifest | None:
         if commit is None or not is_done(commit, options):
             return None
         commits.append(commit)
-    refuse_changed_input(out, job.request, commits)
+    refuse_changed_input(out, job.request)
     manifest = _manifest(job, commits)
     if not manifest.num_documents:
         _remove_spool(job)
@@ -61,7 +61,7 @@ def _remove_spool(job: Job) -> None:
         Path(job.request.files[0].path).unlink(missing_ok=True)
 
 
-def refuse_changed_input(out: Path, request: Request, commits: Sequence[Commit | None]) -> None:
+def refuse_changed_input(out: Path, request: Request) -> None:
     """Raise DataError if a file is not what the committed units have read.
 
     A file of the planned size and time is taken for unchanged. Of one with another time alone, the units that are
@@ -77,9 +77,10 @@ def refuse_changed_input(out: Path, request: Request, commits: Sequence[Commit |
     if not touched:
         return
     documents = UnitDocuments(request.config, request.files, SpecialNames(()), fails=False)
-    for unit, commit in zip(request.units(), commits, strict=True):
+    for unit in request.units():
         files = {piece.file for piece in unit.pieces} & touched
-        if files and commit is not None and documents.checksum(unit) != commit.input_checksum:
+        commit = read_commit(out, unit.name, config_hash=request.config_hash) if files else None
+        if commit is not None and documents.checksum(unit) != commit.input_checksum:
             names = ", ".join(request.files[file].path for file in sorted(files))
             raise DataError(f"{names} changed after {unit.name} was made of it (checksum). {_remedy(out)}")
 

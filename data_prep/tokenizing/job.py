@@ -22,8 +22,6 @@ from data_prep.text.units import UNIT_BYTES, Unit, plan_units
 FILE_NAME = "job.json"
 WORK_FOLDER = "work"  # what is needed only while the job runs
 FORMAT_VERSION = 1
-SPECIAL_POLICIES = ("split", "encode", "error")
-TXT_DOCUMENTS = ("file", "line", "block")
 REMEDY = "Remove the folder and start anew."
 
 
@@ -64,7 +62,7 @@ class TokenizeConfig:
     def reader(self, *, keeps_damaged: bool) -> Reader:
         return Reader(
             fields=self.fields,
-            txt_documents=self.txt_documents,  # type: ignore[arg-type] # one of TXT_DOCUMENTS, by the command line
+            txt_documents=self.txt_documents,  # type: ignore[arg-type] # by the command line
             max_record_bytes=self.max_record_bytes,
             keeps_damaged=keeps_damaged,
         )

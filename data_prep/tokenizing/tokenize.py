@@ -10,7 +10,6 @@ from data_prep.engine.engine_choice import AUTO
 from data_prep.errors import DataError, Interrupted
 from data_prep.manifest import Manifest
 from data_prep.progress import progress, scaled
-from data_prep.tokenizing.commits import read_commit
 from data_prep.tokenizing.crew import Crew
 from data_prep.tokenizing.finish import finish, refuse_changed_input
 from data_prep.tokenizing.job import Job, TokenizeConfig
@@ -73,10 +72,7 @@ def tokenize(
             )
             job = joined.job
             units = job.request.units()
-            config_hash = job.request.config_hash
-            refuse_changed_input(
-                out, job.request, [read_commit(out, unit.name, config_hash=config_hash) for unit in units]
-            )
+            refuse_changed_input(out, job.request)
             own = share(units, task)
             with shown(out, job) as last:
                 if min(workers, len(own)) <= 1:
