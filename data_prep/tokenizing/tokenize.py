@@ -1,6 +1,7 @@
 """The offline job from outside: plan it or join it, run workers, show how far they are, finish the data set."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ def tokenize(
 def shown(out: Path, job: Job | None = None) -> Iterator[Callable[[], Snapshot]]:
     """Shows how far the job in `out` is for as long as the block runs; gives a function of the last look at it."""
     monitor = Monitor(out, job)
-    last = monitor.look()
+    last = first = monitor.look()
+    started = time.monotonic()
     done = threading.Event()
 
     def keep_looking() -> None:
@@ -111,7 +113,8 @@ def shown(out: Path, job: Job | None = None) -> Iterator[Callable[[], Snapshot]]
                 before = last
                 with suppress(OSError):  # the folder may be gone, and the worker says so
                     last = monitor.look()
-                bar.note(note(last))
+                rate = (last.num_tokens - first.num_tokens) / (time.monotonic() - started)
+                bar.note(note(last, tokens_per_second=rate))
                 bar.update(last.weight - before.weight)
                 if is_last:
                     return
@@ -132,9 +135,10 @@ def follow(out: Path) -> None:
             stop.sleep(LOOK_SECONDS)
 
 
-def note(snapshot: Snapshot) -> str:
+def note(snapshot: Snapshot, *, tokens_per_second: float) -> str:
     """What a bar shows beside the bytes."""
     parts = [f"{snapshot.counters.documents:,} documents", f"{scaled(snapshot.num_tokens)}tokens"]
+    parts += [f"{scaled(tokens_per_second)}tokens/s"]
     parts += [f"{snapshot.counters.num_bad:,} bad records"] * bool(snapshot.counters.num_bad)
     parts += [f"{len(snapshot.held)} workers"] * (len(snapshot.held) > 1)
     return ", ".join(parts if snapshot.phase == "tokenize" else ["looking for duplicates", *parts])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -529,3 +530,16 @@ def test_a_glob_that_matches_the_result_goes_on(tmp_path: Path, corpus: Path, to
     first = make(tmp_path / "out", tokenizer, pattern)
     assert make(tmp_path / "out", tokenizer, pattern) == first
     assert first.num_documents == len(TEXTS)
+
+
+def test_the_progress_names_documents_rates_and_bad_records(
+    tmp_path: Path, corpus: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.write_bytes(corpus.read_bytes() + b"nonsense\n")
+    make(tmp_path / "out", tokenizer, corpus, options=SKIP)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"tokenize: 14\.\d kB of 14\.\d kB, [\d.e+]+ [kM]?B/s, \d+ s, 0 s left, "
+        r"200 documents, [\d.]+ ktokens, [\d.e+]+ [kM]?tokens/s, 1 bad records",
+        last,
+    ), last
