@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from data_prep.tokenizer.json_tokenizer import JsonTokenizer
+from data_prep.tokenizer.token_text import bytes_of_characters
 from data_prep.tokenizer.tokenizers import JSON_FILE, Tokenizer
 
 MAX_REASON_CHARACTERS = 200
@@ -102,7 +103,7 @@ def _pattern(splitter: Mapping[str, Any]) -> str:
 def _ranks(model: Mapping[str, Any], special: Container[str]) -> dict[bytes, int]:
     if any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")):
         raise EngineUnavailable("its tokens carry marks of their place in a word")
-    byte_of = _bytes_of_characters()
+    byte_of = bytes_of_characters()
     names = {name: token for name, token in model["vocab"].items() if name not in special}
     try:
         ranks = {bytes(byte_of[character] for character in name): token for name, token in names.items()}
@@ -113,10 +114,3 @@ def _ranks(model: Mapping[str, Any], special: Container[str]) -> dict[bytes, int
     if sorted(merged) != merged or any(bytes([byte]) not in ranks for byte in range(256)):
         raise EngineUnavailable("the order of its merges is not the order of its ids")
     return ranks
-
-
-def _bytes_of_characters() -> dict[str, int]:
-    """How byte-level BPE writes bytes: printable Latin-1 as itself, the others from U+0100 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.tokenizer.special_roles import SpecialTokens
-
-SPACE = "\u2581"  # SentencePiece's mark of a space
+from data_prep.tokenizer.token_text import SPACE
 
 
 def write_hf_files(
@@ -51,8 +50,8 @@ def _config(special: SpecialTokens, *, model_max_length: int, segment_ids: bool)
     if segment_ids:
         config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     config |= {f"{role}_token": name for role, name in special.roles.items()}
-    if special.sentinels:
-        config["extra_special_tokens"] = list(special.sentinels)
+    if special.extra:
+        config["extra_special_tokens"] = list(special.extra)
     return config
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import orjson
 
 from data_prep.errors import DataError
-from data_prep.tokenizer.token_roles import find_roles
+from data_prep.tokenizer.token_roles import find_roles, read_named_tokens
+from data_prep.tokenizer.token_text import TokenText, json_token_text
 from data_prep.tokenizer.tokenizers import refuse_surrogates
 
 CHARACTERS_PER_CALL = 2**18  # the library answers in objects that are 130 times as large as the text
@@ -61,12 +62,14 @@ class JsonTokenizer:
     def _named_tokens(self, vocab: dict[str, int], added: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """The added tokens as tokenizer.json has them, and those of `vocab` that only another file calls special."""
         ids = vocab | {one["content"]: one["id"] for one in added}
-        roles = find_roles(self.folder, ids)
-        self.bos_id, self.eod_id, self.pad_id = roles.bos_id, roles.eod_id, roles.pad_id
+        named = read_named_tokens(self.folder)
+        self.roles = find_roles(named, ids)
+        self.bos_id, self.eod_id, self.pad_id = self.roles.bos_id, self.roles.eod_id, self.roles.pad_id
+        special = {name for name in named.special if name in ids}
         known = {one["content"] for one in added}
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        named = [{"id": ids[name], "content": name, **flags} for name in roles.special if name not in known]
-        return [{**one, "special": one["special"] or one["content"] in roles.special} for one in added] + named
+        missing = [{"id": ids[name], "content": name, **flags} for name in named.special if name in special - known]
+        return [{**one, "special": one["special"] or one["content"] in special} for one in added] + missing
 
     @property
     def model_type(self) -> str:
@@ -75,6 +78,10 @@ class JsonTokenizer:
     @property
     def matched_tokens(self) -> Sequence[str]:
         return [one["content"] for one in self._added_tokens if not one["special"]]
+
+    def token_text(self) -> TokenText:
+        definition = self.definition()
+        return json_token_text(definition, vocab=_vocab(definition["model"]), vocab_size=self.vocab_size)
 
     @cached_property
     def _model(self) -> Any:

@@ -14,8 +14,9 @@ import orjson
 from data_prep.errors import DataError
 from data_prep.tokenizer import tokenizers
 from data_prep.tokenizer.special_tokens import cutter
+from data_prep.tokenizer.token_roles import find_roles, read_named_tokens
+from data_prep.tokenizer.token_text import SPACE, TokenText
 
-SPACE = "\u2581"  # SentencePiece's mark of a space
 SINGLE_SPACE = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
@@ -42,10 +43,17 @@ class SentencePieceTokenizer:
         added = _added_special_tokens(self.folder / tokenizers.JSON_FILE, first_id=len(ids))
         self.special_tokens: Mapping[str, int] = {self._model.id_to_piece(token): token for token in special} | added
         self.vocab_size: int = max([len(ids) - 1, *added.values()]) + 1
-        self.bos_id, self.eod_id, self.pad_id = (
-            token if token >= 0 else None
-            for token in (self._model.bos_id(), self._model.eos_id(), self._model.pad_id())
-        )
+        named = dict(zip(self._model.id_to_piece(list(ids)), ids, strict=True)) | added
+        self.roles = find_roles(read_named_tokens(self.folder), named, own=self._own_roles())
+        self.bos_id, self.eod_id, self.pad_id = self.roles.bos_id, self.roles.eod_id, self.roles.pad_id
+
+    def _own_roles(self) -> dict[str, str]:
+        found = {
+            "bos_token": self._model.bos_id(),
+            "eos_token": self._model.eos_id(),
+            "pad_token": self._model.pad_id(),
+        }
+        return {role: self._model.id_to_piece(token) for role, token in found.items() if token >= 0}
 
     @cached_property
     def _definition(self) -> Any:
@@ -56,6 +64,18 @@ class SentencePieceTokenizer:
     @property
     def model_type(self) -> str:
         return ("", "unigram", "bpe", "word", "char")[self._definition.trainer_spec.model_type]
+
+    def token_text(self) -> TokenText:
+        special = set(self.special_tokens.values())
+        content = [
+            None if token in special or token >= self._model.vocab_size() else self._content_of(token)
+            for token in range(self.vocab_size)
+        ]
+        return TokenText(content=content, continues=None)
+
+    def _content_of(self, token: int) -> bytes:
+        piece: str = self._model.id_to_piece(token)
+        return bytes.fromhex(piece[3:5]) if self._model.is_byte(token) else piece.replace(SPACE, " ").encode()
 
     @property
     def matched_tokens(self) -> Sequence[str]:

@@ -6,15 +6,16 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from data_prep.errors import DataError
+from data_prep.tokenizer import token_roles
 
 Kind = Literal["unigram", "bpe", "wordpiece", "byte_bpe"]
-Objective = Literal["causal", "masked", "span", "all"]
+Objective = Literal["causal", "masked", "span", "fim", "all"]
 Role = Literal["unk", "bos", "eos", "pad", "mask", "cls", "sep"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
-SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))  # T5's names: a span stands where its sentinel is
+SENTINELS = tuple(token_roles.SENTINELS[0].format(number) for number in range(100))  # T5's, of which it has 100
 
 # Name of each role, in the order of the ids. Code written for BERT's WordPiece expects its names to be BERT's.
 NAMES: Mapping[Role, str] = MappingProxyType(
@@ -38,8 +39,11 @@ NEEDED: Mapping[Objective, frozenset[Role]] = MappingProxyType(
         "causal": frozenset({"bos", "eos"}),
         "masked": frozenset({"mask", "cls", "sep"}),
         "span": frozenset({"bos", "eos"}),
+        "fim": frozenset({"bos", "eos"}),
     }
 )
+# Further special tokens of an objective, for which transformers has no roles.
+EXTRA: Mapping[Objective, tuple[str, ...]] = MappingProxyType({"span": SENTINELS, "fim": token_roles.FIM[0]})
 
 # A tokenizer without its own bos and eos has BERT's tokens around a text in these roles, as RoBERTa and ModernBERT do.
 STAND_INS: Mapping[Role, Role] = MappingProxyType({"bos": "cls", "eos": "sep"})
@@ -52,14 +56,14 @@ class SpecialTokens:
     Attributes:
         names: in the order of their ids, which start at 0.
         roles: role to name; two roles may share a name.
-        sentinels: empty unless an objective needs them; the last ones of `names`.
+        extra: those without a role, such as sentinels, as objectives need them; the last ones of `names`.
         wraps_text: whether transformers puts cls and sep around a text unless told not to: where masked is the only
             objective. Others are trained on text without them.
     """
 
     names: tuple[str, ...]
     roles: Mapping[Role, str]
-    sentinels: tuple[str, ...]
+    extra: tuple[str, ...]
     wraps_text: bool
 
 
@@ -80,10 +84,10 @@ def special_tokens(kind: Kind, objectives: Collection[Objective]) -> SpecialToke
     present = ALWAYS[kind].union(*(NEEDED[objective] for objective in wanted))
     names = BERT_NAMES if kind == "wordpiece" else NAMES
     roles = {role: name for role, name in names.items() if role in present}
-    sentinels = SENTINELS if "span" in wanted else ()
+    extra = tuple(name for objective, needed in EXTRA.items() if objective in wanted for name in needed)
     return SpecialTokens(
-        names=(*roles.values(), *sentinels),
+        names=(*roles.values(), *extra),
         roles=MappingProxyType(roles | {role: roles[other] for role, other in STAND_INS.items() if role not in roles}),
-        sentinels=sentinels,
+        extra=extra,
         wraps_text=wanted == {"masked"},
     )

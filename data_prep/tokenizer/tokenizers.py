@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import DataError
+from data_prep.tokenizer.token_roles import Roles
+from data_prep.tokenizer.token_text import TokenText
 
 MODEL_FILE = "tokenizer.model"
 MODEL_FILES = (MODEL_FILE, "spiece.model")
@@ -26,7 +28,7 @@ class Tokenizer(Protocol):
     Attributes:
         kind: the library that defines the ids: "sentencepiece" or "hf".
         vocab_size: ids are 0 to vocab_size - 1, those of added tokens included.
-        eod_id: ends a document in a data set; the end-of-sequence token of the exported model. None if there is none.
+        roles: the ids of the tokens with a role; bos_id, eod_id and pad_id are short for those of it.
         sha256: of the model file, in hex: equal for tokenizers that give equal ids.
         folder: where it was loaded from; `path` is the model file.
         special_tokens: the names of control tokens, as they may be spelled in a text, and their ids.
@@ -34,6 +36,7 @@ class Tokenizer(Protocol):
 
     kind: str
     vocab_size: int
+    roles: Roles
     bos_id: int | None
     eod_id: int | None
     pad_id: int | None
@@ -49,6 +52,9 @@ class Tokenizer(Protocol):
     @property
     def matched_tokens(self) -> Sequence[str]:
         """Names that are one token wherever they are spelled, though they are not special."""
+
+    def token_text(self) -> TokenText:
+        """What each id stands for. It is large, and therefore made anew each time."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, int32, shape (num_tokens,). None are added; names of special tokens are plain text.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.tokenizer.special_roles import KINDS, OBJECTIVES, SENTINELS, Kind, Objective, special_tokens
+from data_prep.tokenizer.special_roles import KINDS, OBJECTIVES, Kind, Objective, special_tokens
 from data_prep.tokenizer.tokenizer_training import train_tokenizer
 from data_prep.tokenizer.tokenizers import Tokenizer
 from pipeline.convert.tokenizer_files import copy_tokenizer, special_ids
@@ -80,10 +80,11 @@ def test_auto_tokenizer(
 def test_names_of_special_tokens_are_tokens_unless_split(trained: Train, kind: Kind) -> None:
     ours = trained(kind, "all")
     theirs = load_theirs(ours.folder)
-    names = special_tokens(kind, ["all"]).names
-    assert theirs("".join(names))["input_ids"] == list(range(107))
-    assert theirs.extra_special_tokens == list(SENTINELS)
-    silent = [token for token in range(107) if token != theirs.unk_token_id]  # SentencePiece shows the unknown one
+    special = special_tokens(kind, ["all"])
+    tokens = range(len(special.names))
+    assert theirs("".join(special.names))["input_ids"] == list(tokens)
+    assert theirs.extra_special_tokens == list(special.extra)
+    silent = [token for token in tokens if token != theirs.unk_token_id]  # SentencePiece shows the unknown one
     assert theirs.decode(silent, skip_special_tokens=True) == ours.decode(silent) == ""
     marked = theirs(f"a{theirs.mask_token} b")["input_ids"]
     assert marked == [*ours.encode_batch(["a"])[0], theirs.mask_token_id, *ours.encode_batch([" b"])[0]]

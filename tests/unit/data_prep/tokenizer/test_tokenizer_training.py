@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.tokenizer.hf_training import CHARACTER_COVERAGE, MAX_PART_CHARACTERS
-from data_prep.tokenizer.special_roles import KINDS, NEEDED, OBJECTIVES, SENTINELS, Kind, Objective, special_tokens
+from data_prep.tokenizer.special_roles import (
+    EXTRA,
+    KINDS,
+    NEEDED,
+    OBJECTIVES,
+    SENTINELS,
+    Kind,
+    Objective,
+    special_tokens,
+)
 from data_prep.tokenizer.tokenizer_training import sample_texts, train_tokenizer
 from data_prep.tokenizer.tokenizers import Tokenizer
 
@@ -68,13 +77,13 @@ def test_roles_and_sentinels_follow_from_the_objectives(kind: Kind) -> None:
     for objective, needed in NEEDED.items():
         special = special_tokens(kind, [objective])
         assert needed | {"unk", "pad", "bos", "eos"} <= set(special.roles)
-        assert special.sentinels == (SENTINELS if objective == "span" else ())
+        assert special.extra == EXTRA.get(objective, ())
         assert special.wraps_text == (objective == "masked")
-    both = special_tokens(kind, ["span", "masked", "causal"])
-    assert both == special_tokens(kind, ["all"]) == special_tokens(kind, ["masked", "span"])
-    assert both.names[-100:] == SENTINELS
-    assert len(set(both.names)) == len(both.names) == 107
-    assert set(both.roles.values()) == set(both.names[:7])
+    every = special_tokens(kind, ["fim", "span", "masked", "causal"])
+    assert every == special_tokens(kind, ["all"]) == special_tokens(kind, ["masked", "span", "fim"])
+    assert every.names[7:] == (*SENTINELS, "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+    assert len(set(every.names)) == len(every.names) == 110
+    assert set(every.roles.values()) == set(every.names[:7])
     with pytest.raises(DataError, match="names no objective"):
         special_tokens(kind, [])
 
