@@ -1,4 +1,4 @@
-"""The commands on finished data sets: `pretrain data verify | stats | cat | merge | split`."""
+"""The commands on finished data sets: `pretrain data verify | stats | cat | merge | split | pack`."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import Any
 from data_prep.arguments import Subparsers, command, show, whole_number
 
 MEGABYTE = 10**6
+MAX_SEQ_LEN = 2**31 - 2  # a packed window is one longer, and its length an int32
 PAIR_SUFFIXES = (".bin", ".idx")
 
 
@@ -19,6 +20,7 @@ def add_commands(data: Subparsers) -> None:
     _add_cat(data)
     _add_merge(data)
     _add_split(data)
+    _add_pack(data)
 
 
 def _add_verify(data: Subparsers) -> None:
@@ -91,6 +93,21 @@ def _add_split(data: Subparsers) -> None:
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
     parser.set_defaults(run=_split)
+
+
+def _add_pack(data: Subparsers) -> None:
+    parser = command(
+        data,
+        "pack",
+        "put whole documents together in windows, for training with data.packing=true",
+        "What makes up each window is stored beside the shards. A document is cut only if it is longer than a window. "
+        "The same command goes on where an earlier start was stopped.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the data set")
+    parser.add_argument(
+        "--seq-len", type=whole_number(1, MAX_SEQ_LEN), required=True, metavar="N", help="model.seq_len of the run"
+    )
+    parser.set_defaults(run=_pack)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -181,6 +198,24 @@ def _split(args: argparse.Namespace) -> int:
     for side, manifest in manifests.items():
         result[side] = str(args.out / side)
         result |= {f"{side}_{name}": value for name, value in _figures(manifest).items()}
+    show(args, result)
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from data_prep.data_sets.packing import pack
+    from data_prep.manifest import read_manifest
+
+    packing = pack(args.folder, seq_len=args.seq_len)
+    result = {
+        "data_set": str(args.folder),
+        "seq_len": packing.seq_len,
+        "windows": packing.num_windows,
+        "fill": packing.fill and round(packing.fill, 4),
+        "documents": read_manifest(args.folder).num_documents,
+        "cut_documents": packing.num_cut,
+        "cut_documents_by_concatenation": packing.num_cut_by_concatenation,
+    }
     show(args, result)
     return 0
 
