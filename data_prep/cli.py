@@ -7,18 +7,24 @@ from pathlib import Path
 
 from data_prep import cli_data_set
 from data_prep.arguments import Subparsers, command, num_bytes, show, task, whole_number
+from data_prep.tokenizer.special_roles import KINDS, OBJECTIVES
 
 MAX_VOCAB_SIZE = 2**24  # far above any in use, and below what overflows in SentencePiece's trainer
 
 
-def add_commands(subparsers: Subparsers) -> None:
-    """Add `tokenizer` and `data` to a parser; each command sets `run`, a function of the arguments to an exit code."""
+def add_commands(subparsers: Subparsers) -> Subparsers:
+    """Add `tokenizer` and `data` to a parser; each command sets `run`, a function of the arguments to an exit code.
+
+    Returns:
+        The commands of `data`, to which others may add.
+    """
     tokenizer = _group(subparsers, "tokenizer", "train a tokenizer")
     _add_train(tokenizer)
     data = _group(subparsers, "data", "turn text into a data set of token shards, and look into it")
     _add_tokenize(data)
     _add_status(data)
     cli_data_set.add_commands(data)
+    return data
 
 
 def _group(subparsers: Subparsers, name: str, text: str) -> Subparsers:
@@ -49,7 +55,7 @@ def _add_train(subparsers: Subparsers) -> None:
     parser.add_argument("--text-key", default="text", metavar="KEY", help="field or column that holds the text")
     parser.add_argument(
         "--type",
-        choices=["unigram", "bpe", "wordpiece", "byte_bpe"],
+        choices=KINDS,
         default="unigram",
         help="unigram and bpe are SentencePiece's, byte_bpe is GPT-2's, wordpiece BERT's (default: %(default)s)",
     )
@@ -60,10 +66,11 @@ def _add_train(subparsers: Subparsers) -> None:
         "--objective",
         nargs="+",
         action="extend",
-        choices=["causal", "masked", "span", "all"],
+        choices=OBJECTIVES,
         metavar="NAME",
         help="what will be trained with it, which decides the special tokens: causal, masked (adds MASK, CLS, SEP), "
-        "span (adds 100 sentinels), all; default: causal, for wordpiece masked",
+        "span (adds 100 sentinels), fim (adds three for filling in the middle), all; default: causal, for wordpiece "
+        "masked",
     )
     parser.add_argument("--lowercase", action="store_true", help="wordpiece only: lower case; accents are kept")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make; must be new or empty")
@@ -159,6 +166,14 @@ def _add_tokenizing(parser: argparse.ArgumentParser) -> None:
         help="names of special tokens in a text are plain text, become the token, or make a bad record "
         "(default: %(default)s)",
     )
+    group.add_argument(
+        "--split-sentences",
+        nargs="?",
+        const="en",
+        metavar="LANG",
+        help="store each sentence as a sequence, for objectives with pairs of segments, as Megatron-LM's "
+        "BERT and T5 data sets are; by the rules of a language, such as de or zh (default: %(const)s)",
+    )
     group.add_argument("--no-eod", action="store_true", help="do not end each document with the end-of-sequence id")
     group.add_argument("--eod-token", metavar="TOKEN", help="ends documents in place of the end-of-sequence token")
 
@@ -249,6 +264,7 @@ def _tokenize_key(args: argparse.Namespace, key: str, out: Path) -> int:
         eod_token=args.eod_token,
         special_in_text=args.special_in_text,
         dedup=args.dedup,
+        split_sentences=args.split_sentences,
     )
     outcome = tokenize(
         inputs=args.input,

@@ -1,20 +1,23 @@
 r"""The bytes of a shard: a pair of files that Megatron-LM, NeMo and GPT-NeoX read and write too.
 
-`NAME.bin` holds the token ids of all documents, one after the other, little-endian, nothing between them.
-`NAME.idx` says where each document starts (all numbers little-endian; N documents, each stored as one sequence):
+`NAME.bin` holds the token ids of all documents, one after the other, little-endian, nothing between them. A document is
+a run of sequences: a single one, or one for each of its sentences (`pretrain data tokenize --split-sentences`).
+`NAME.idx` says where each sequence and each document starts (all numbers little-endian; N sequences in D documents):
 
     offset        bytes     type      content
     0             9         bytes     magic, b"MMIDIDX\0\0"
     9             8         uint64    version, 1
     17            1         uint8     dtype code of the token ids (DTYPE_CODES)
     18            8         uint64    number of sequences, N
-    26            8         uint64    number of document boundaries, N + 1
+    26            8         uint64    number of document boundaries, D + 1
     34            4 N       int32     length of each sequence, in tokens
     34 + 4 N      8 N       int64     place of each sequence in the .bin, in bytes
-    34 + 12 N     8 (N+1)   int64     index of the first sequence of each document, then N
+    34 + 12 N     8 (D+1)   int64     index of the first sequence of each document, then N
 
-A worked total: 3 documents of 5, 0 and 7 uint16 tokens make a .bin of (5 + 0 + 7) * 2 = 24 bytes and an .idx of
-34 + 4 * 3 + 8 * 3 + 8 * 4 = 102 bytes, with lengths 5 0 7, places 0 10 10, boundaries 0 1 2 3.
+Worked totals: 3 documents of 5, 0 and 7 uint16 tokens, a sequence each, make a .bin of (5 + 0 + 7) * 2 = 24 bytes and
+an .idx of 34 + 4 * 3 + 8 * 3 + 8 * 4 = 102 bytes, with lengths 5 0 7, places 0 10 10, boundaries 0 1 2 3. A document of
+two sentences, of 3 and 2 tokens, and one of a sentence of 7 tokens make the same .bin and an .idx of 34 + 4 * 3 + 8 * 3
++ 8 * 3 = 94 bytes, with lengths 3 2 7, places 0 6 10, boundaries 0 2 3.
 
 Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py, `_IndexWriter`.
 """
@@ -41,7 +44,7 @@ DTYPE_CODES: dict[int, np.dtype[Any]] = {
     5: np.dtype("<i8"),
     8: np.dtype("<u2"),
 }
-MAX_DOCUMENT_TOKENS = 2**31 - 1
+MAX_SEQUENCE_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,27 @@ class ShardIndex:
     def num_tokens(self) -> int:
         return int(self.lengths.sum(dtype=np.int64))
 
+    @property
+    def num_documents(self) -> int:
+        return len(self.document_indices) - 1
+
+    def documents(self, first: int, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of the documents `first` to `last`: the lengths of their sequences, and how many each has.
+
+        Returns:
+            int64, shape (num_sequences,) and (last - first,).
+
+        Raises:
+            DataError: the boundaries do not rise, or a length is negative.
+        """
+        boundaries = np.array(self.document_indices[first : last + 1])
+        counts = np.diff(boundaries)
+        if counts.min(initial=0) >= 0 and 0 <= boundaries[0] <= boundaries[-1] <= len(self.lengths):
+            lengths = self.lengths[boundaries[0] : boundaries[-1]].astype(np.int64)
+            if lengths.min(initial=0) >= 0:
+                return lengths, counts
+        raise DataError(f"its documents {first} to {last - 1} have negative lengths, or begin before the one before")
+
 
 def bin_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.bin"
@@ -83,21 +107,32 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return DTYPE_CODES[8] if vocab_size <= 2**16 else DTYPE_CODES[4]
 
 
-def idx_bytes(num_documents: int) -> int:
-    """The size of an .idx with one sequence a document, in bytes."""
-    return HEADER.size + 12 * num_documents + 8 * (num_documents + 1)
+def idx_bytes(num_sequences: int, num_documents: int) -> int:
+    """The size of an .idx, in bytes."""
+    return HEADER.size + 12 * num_sequences + 8 * (num_documents + 1)
 
 
-def write_index(file: BinaryIO, *, lengths: npt.NDArray[np.int32], dtype: np.dtype[Any]) -> None:
-    """Write the .idx of documents with these `lengths` in tokens, shape (num_documents,), one sequence each."""
+def write_index(
+    file: BinaryIO,
+    *,
+    lengths: npt.NDArray[np.int32],
+    document_indices: npt.NDArray[np.int64],
+    dtype: np.dtype[Any],
+) -> None:
+    """Write an .idx.
+
+    Args:
+        lengths: of the sequences, in tokens, shape (num_sequences,).
+        document_indices: the first sequence of each document, then num_sequences, shape (num_documents + 1,).
+        dtype: of the token ids.
+    """
     [code] = [code for code, known in DTYPE_CODES.items() if known == dtype]
-    num_documents = len(lengths)
     ends = np.cumsum(lengths, dtype="<i8") * dtype.itemsize
-    pointers = np.concatenate([np.zeros(min(1, num_documents), "<i8"), ends[:-1]])
-    file.write(HEADER.pack(MAGIC, VERSION, code, num_documents, num_documents + 1))
+    pointers = np.concatenate([np.zeros(min(1, len(lengths)), "<i8"), ends[:-1]])
+    file.write(HEADER.pack(MAGIC, VERSION, code, len(lengths), len(document_indices)))
     file.write(lengths.astype("<i4").data)
     file.write(pointers.astype("<i8").data)
-    file.write(np.arange(num_documents + 1, dtype="<i8").data)
+    file.write(document_indices.astype("<i8").data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from data_prep.format import idx_bytes, metadata_path
 from data_prep.records import to_json, typed
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 REMEDY = "Tokenize again."
 
 
@@ -26,6 +26,7 @@ class Shard:
 
     name: str
     num_documents: int
+    num_sequences: int
     num_tokens: int
     bin_bytes: int
     bin_checksum: str
@@ -61,6 +62,14 @@ class TokenizerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentenceRecord:
+    """The language by whose rules documents were cut into sentences, and name and version of the library that did."""
+
+    language: str
+    library: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preparation:
     """How documents came to be tokens, and what became of every record. A merged data set has several.
 
@@ -69,12 +78,14 @@ class Preparation:
         engine: name and version of the library that made the ids.
         parity: against what its ids were compared, with what result.
         special_in_text: what was done with names of special tokens in a text: split, encode or error.
+        sentences: how documents were cut, where each sequence is a sentence; None where each is a document.
     """
 
     config_hash: str
     engine: str
     parity: str
     special_in_text: str
+    sentences: SentenceRecord | None
     counters: Counters
 
 
@@ -106,6 +117,16 @@ class Manifest:
     checksum: str
 
     @property
+    def sequences_are_sentences(self) -> bool:
+        """Whether a sequence of a shard is a sentence, and a document a run of them; else a sequence is a document."""
+        return any(one.sentences is not None for one in self.preparations)
+
+    @property
+    def num_sequences(self) -> int:
+        """In all shards: sentences, or documents."""
+        return sum(shard.num_sequences for shard in self.shards)
+
+    @property
     def num_text_bytes(self) -> int | None:
         """UTF-8 bytes of the text that was tokenized; None if those of a source are unknown."""
         sizes = [source.num_text_bytes for source in self.sources]
@@ -118,7 +139,8 @@ class Manifest:
     def expected_fingerprint(self) -> str:
         seen = [self.vocab_size, self.dtype, self.eod_id, self.tokenizer.sha256]
         shards = [
-            [shard.num_documents, shard.num_tokens, shard.bin_checksum, shard.idx_checksum] for shard in self.shards
+            [shard.num_documents, shard.num_sequences, shard.num_tokens, shard.bin_checksum, shard.idx_checksum]
+            for shard in self.shards
         ]
         return str(xxhash.xxh3_128_hexdigest(orjson.dumps([seen, shards])))
 
@@ -218,7 +240,7 @@ def size_problems(folder: Path, manifest: Manifest) -> dict[Shard, list[str]]:
 def _size_problems_of(folder: Path, shard: Shard, sizes: Mapping[str, int]) -> Iterator[str]:
     for name, expected in (
         (f"{shard.name}.bin", shard.bin_bytes),
-        (f"{shard.name}.idx", idx_bytes(shard.num_documents)),
+        (f"{shard.name}.idx", idx_bytes(shard.num_sequences, shard.num_documents)),
     ):
         size = sizes.get(name)
         if size != expected:

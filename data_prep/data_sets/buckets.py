@@ -1,59 +1,54 @@
 """Documents on the disk by ranges of their keys, for sorting more than fits in memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.data_sets.documents import Documents, Sequences
 from data_prep.format import map_tokens
 from data_prep.metadata import Lines
-from data_prep.ragged import gather, rows_up_to
+from data_prep.ragged import rows_up_to
 
-HEAD = np.dtype([("key", "<u8"), ("num_tokens", "<i8"), ("line_bytes", "<i8")])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Documents that lie one after the other: their tokens, their lengths, int64, and a line for each, or None."""
-
-    tokens: npt.NDArray[Any]
-    lengths: npt.NDArray[np.int64]
-    metadata: Lines | None
+HEAD = np.dtype([("key", "<u8"), ("num_tokens", "<i8"), ("num_sequences", "<i8"), ("line_bytes", "<i8")])
+SEQUENCE_LENGTH = np.dtype("<i8")
+KINDS = ("heads", "tokens", "sequences", "lines")
 
 
 class Buckets:
-    """`count` files in `folder` (three each): bucket k holds the keys from k / count of their range on.
+    """`count` times up to four files in `folder`: bucket k holds the keys from k / count of their range on.
 
     Files are opened for each addition, so that their number is not bounded by that of open files.
     """
 
-    def __init__(self, folder: Path, *, count: int, dtype: np.dtype[Any], metadata: bool) -> None:
+    def __init__(self, folder: Path, *, count: int, dtype: np.dtype[Any], sentences: bool, metadata: bool) -> None:
+        """Make the folder.
+
+        Args:
+            sentences: documents are runs of sequences.
+            metadata: each document comes with a line.
+        """
         assert 0 < count < 2**32
         folder.mkdir()
-        self.count, self.dtype, self.metadata, self._folder = count, dtype, metadata, folder
+        self.count, self.dtype, self.metadata = count, dtype, metadata
+        self._sentences, self._folder = sentences, folder
 
-    def add(
-        self,
-        keys: npt.NDArray[np.uint64],
-        tokens: npt.NDArray[Any],
-        lengths: npt.NDArray[np.int64],
-        metadata: Lines | None,
-    ) -> None:
-        """Put documents that lie one after the other in `tokens` into their buckets; `keys` has one for each."""
+    def add(self, keys: npt.NDArray[np.uint64], documents: Documents) -> None:
+        """Put documents into their buckets; `keys` has one for each."""
         buckets = ((keys >> np.uint64(32)) * np.uint64(self.count)) >> np.uint64(32)
         order = np.argsort(buckets, kind="stable")
+        picked = documents.pick(order)
         heads = np.zeros(len(keys), HEAD)
-        heads["key"], heads["num_tokens"] = keys[order], lengths[order]
-        columns: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int64]]] = {
-            "tokens": (gather(tokens, (np.cumsum(lengths) - lengths)[order], lengths[order]), lengths[order])
-        }
-        if metadata is not None:
-            picked = metadata.pick(order)
-            heads["line_bytes"] = picked.lengths
-            columns["lines"] = picked.content, picked.lengths
+        heads["key"], heads["num_tokens"] = keys[order], picked.lengths
+        columns: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int64]]] = {"tokens": (picked.tokens, picked.lengths)}
+        if picked.sequences is not None:
+            heads["num_sequences"] = picked.sequences.counts
+            columns["sequences"] = picked.sequences
+        if picked.metadata is not None:
+            heads["line_bytes"] = picked.metadata.lengths
+            columns["lines"] = picked.metadata
         columns["heads"] = heads, np.ones(len(heads), np.int64)
         used, counts = np.unique(buckets[order], return_counts=True)
         last_rows = np.cumsum(counts)
@@ -65,30 +60,32 @@ class Buckets:
                     _write(file, values[start:stop])
                 start = stop
 
-    def sorted(self, bucket: int, num_bytes: int) -> Iterator[Part]:
+    def sorted(self, bucket: int, num_bytes: int) -> Iterator[Documents]:
         """The documents of a bucket by their keys, in parts of up to `num_bytes` of tokens, or one longer document."""
         if not self._path(bucket, "heads").exists():
             return
         heads = np.fromfile(self._path(bucket, "heads"), HEAD)
-        tokens = map_tokens(self._path(bucket, "tokens"), self.dtype)
-        lengths, line_lengths = heads["num_tokens"], heads["line_bytes"]
-        starts = np.cumsum(lengths) - lengths
-        lines = None
-        if self.metadata:
-            lines = Lines(map_tokens(self._path(bucket, "lines"), np.dtype(np.uint8)), line_lengths)
+        documents = Documents(
+            tokens=self._map(bucket, "tokens", self.dtype),
+            lengths=heads["num_tokens"],
+            sequences=Sequences(self._map(bucket, "sequences", SEQUENCE_LENGTH), heads["num_sequences"])
+            if self._sentences
+            else None,
+            metadata=Lines(self._map(bucket, "lines", np.dtype(np.uint8)), heads["line_bytes"])
+            if self.metadata
+            else None,
+        )
         order = np.argsort(heads["key"])
-        for rows in rows_up_to(lengths[order], max(num_bytes // self.dtype.itemsize, 1)):
-            picked = order[rows]
-            yield Part(
-                tokens=gather(tokens, starts[picked], lengths[picked]),
-                lengths=lengths[picked],
-                metadata=lines.pick(picked) if lines is not None else None,
-            )
+        for rows in rows_up_to(documents.lengths[order], max(num_bytes // self.dtype.itemsize, 1)):
+            yield documents.pick(order[rows])
 
     def remove(self, bucket: int) -> None:
         """Give its room on the disk back."""
-        for kind in ("heads", "tokens", "lines"):
+        for kind in KINDS:
             self._path(bucket, kind).unlink(missing_ok=True)
+
+    def _map(self, bucket: int, kind: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return map_tokens(self._path(bucket, kind), dtype)
 
     def _path(self, bucket: int, kind: str) -> Path:
         return self._folder / f"{bucket}.{kind}"

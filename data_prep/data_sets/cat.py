@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.data_sets.data_set import DataSet
+from data_prep.data_sets.data_set import DataSet, without_end
 from data_prep.errors import DataError
 from data_prep.tokenizer.loading import load
+from data_prep.tokenizer.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class DocumentView:
         metadata: what is kept beside its tokens; None if nothing is.
         text: decoded, without its end; None if ids were asked for.
         ids: its end included; None if text was asked for.
+        sentences: the text of each; None if ids were asked for, or the document was not cut into sentences.
+        sentence_lengths: in tokens; None if it was not cut.
     """
 
     document: int
@@ -29,6 +32,8 @@ class DocumentView:
     metadata: dict[str, Any] | None
     text: str | None
     ids: list[int] | None
+    sentences: list[str] | None
+    sentence_lengths: list[int] | None
 
 
 def documents(
@@ -53,19 +58,21 @@ def documents(
     for document, metadata in zip(numbers, data_set.metadata(numbers), strict=True):
         shard, number = data_set.place(document)
         tokens = data_set.document(document)
-        body = tokens[:-1] if eod_id is not None and len(tokens) and tokens[-1] == eod_id else tokens
+        cut = data_set.sequences(document) if data_set.manifest.sequences_are_sentences else None
         yield DocumentView(
             document=document,
             shard=shard.name,
             number=number,
             num_tokens=len(tokens),
             metadata=metadata,
-            text=decoder.decode(body) if decoder else None,
+            text=decoder.decode(without_end(tokens, eod_id)) if decoder else None,
             ids=tokens.tolist() if ids else None,
+            sentences=[decoder.decode(without_end(one, eod_id)) for one in cut] if cut and decoder else None,
+            sentence_lengths=list(map(len, cut)) if cut else None,
         )
 
 
-def _decoder(data_set: DataSet, path: Path | None) -> Any:
+def _decoder(data_set: DataSet, path: Path | None) -> Tokenizer:
     path = path or data_set.manifest.tokenizer_path(data_set.folder)
     if not path.exists():
         raise DataError(f"the tokenizer {path} is not there. Say where it is with --tokenizer, or look at --ids.")

@@ -13,6 +13,7 @@ import orjson
 import xxhash
 
 from data_prep.checksum import file_checksum
+from data_prep.data_sets.documents import Documents, Sequences
 from data_prep.errors import DataError
 from data_prep.format import ShardIndex, idx_path, metadata_path, open_shard
 from data_prep.manifest import Shard, load_manifest
@@ -21,6 +22,7 @@ from data_prep.ragged import rows_up_to
 
 OPEN_SHARDS = 64  # each mapped file holds a descriptor
 BATCH_DOCUMENTS = 2**18
+BATCH_SEQUENCES = 2**20
 BATCH_BYTES = 2**24
 REMEDY = "Run `pretrain data verify` on it; then restore the files, or tokenize again."
 
@@ -33,25 +35,10 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Documents that lie one after the other.
-
-    Attributes:
-        first: the number of the first in the data set.
-        tokens: of all, shape (num_tokens,).
-        lengths: int64, shape (num_documents,).
-        metadata: a line for each; None where none is kept.
-    """
+class Batch(Documents):
+    """Documents of a data set; `first` is the number of the first."""
 
     first: int
-    tokens: npt.NDArray[Any]
-    lengths: npt.NDArray[np.int64]
-    metadata: Lines | None
-
-    @property
-    def starts(self) -> npt.NDArray[np.int64]:
-        """Where each document starts in `tokens`, int64, shape (num_documents,)."""
-        return np.cumsum(self.lengths) - self.lengths
 
 
 class DataSet:
@@ -105,12 +92,25 @@ class DataSet:
 
     def document(self, number: int) -> npt.NDArray[Any]:
         """The tokens of document `number`, its end included, shape (num_tokens,); a view of the mapped shard."""
+        return self._document(number)[0]
+
+    def sequences(self, number: int) -> list[npt.NDArray[Any]]:
+        """The tokens of each sequence of document `number`: of its sentences, or all in one. Views of the shard."""
+        tokens, lengths = self._document(number)
+        ends = np.cumsum(lengths).tolist()
+        return [tokens[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _document(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Its tokens, and the lengths of its sequences."""
         shard, at = self.place(number)
         tokens, index = self.shard(shard)
-        start, length = int(index.pointers[at]) // index.dtype.itemsize, int(index.lengths[at])
-        if length < 0 or not 0 <= start <= start + length <= len(tokens):
+        lengths = self._rows(shard, index, at, at + 1).lengths
+        first = int(index.document_indices[at])
+        start = int(index.pointers[first]) // index.dtype.itemsize if len(lengths) else 0
+        stop = start + int(lengths.sum())
+        if not 0 <= start <= stop <= len(tokens):
             raise DataError(f"{self.folder}/{shard.name}.idx: document {at} lies outside its .bin. {REMEDY}")
-        return tokens[start : start + length]
+        return tokens[start:stop], lengths
 
     def metadata(self, numbers: range) -> Iterator[dict[str, Any] | None]:
         """What is kept of each of these documents beside its tokens, None where nothing is.
@@ -153,17 +153,54 @@ class DataSet:
                 self._compare(lines_path.name, file_checksum(lines_path), shard.metadata_checksum)
                 lines = stack.enter_context(MetadataReader(lines_path))
             start = 0
-            for lengths in _length_batches(index, max(num_bytes // index.dtype.itemsize, 1)):
+            for sequences in self._sequence_batches(shard, max(num_bytes // index.dtype.itemsize, 1)):
+                lengths = sequences.document_lengths
                 end = start + int(lengths.sum())
-                if lengths.min(initial=0) < 0 or end > len(tokens):
+                if end > len(tokens):
                     raise DataError(f"{self.folder}/{shard.name}.idx: its lengths do not fit its .bin. {REMEDY}")
                 part = tokens[start:end]
                 checksum.update(np.ascontiguousarray(part).data.cast("B"))
                 count = len(lengths)
-                picked = _lines(lines, count) if metadata else None
-                yield Batch(first=first, tokens=part, lengths=lengths, metadata=picked)
+                yield Batch(
+                    first=first,
+                    tokens=part,
+                    lengths=lengths,
+                    sequences=sequences if self.manifest.sequences_are_sentences else None,
+                    metadata=_lines(lines, count) if metadata else None,
+                )
                 first, start = first + count, end
         self._compare(f"{shard.name}.bin", checksum.hexdigest(), shard.bin_checksum)
+
+    def sequence_lengths(self, shard: Shard) -> Iterator[Sequences]:
+        """The lengths of all sequences of a shard, by whole documents, in pieces that fit in memory.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        _, index = self._open_shard(shard)
+        for at in range(0, index.num_documents, BATCH_DOCUMENTS):
+            counts = np.diff(index.document_indices[at : at + BATCH_DOCUMENTS + 1])
+            for rows in rows_up_to(counts, BATCH_SEQUENCES):
+                yield self._rows(shard, index, at + rows.start, at + rows.stop)
+
+    def _sequence_batches(self, shard: Shard, num_tokens: int) -> Iterator[Sequences]:
+        """Those of documents of up to `num_tokens` in sum, and at least one document."""
+        for piece in self.sequence_lengths(shard):
+            stops = np.cumsum(np.concatenate([[0], piece.counts]))
+            for rows in rows_up_to(piece.document_lengths, num_tokens):
+                lengths = piece.lengths[stops[rows.start] : stops[rows.stop]]
+                yield Sequences(lengths, piece.counts[rows])
+
+    def _rows(self, shard: Shard, index: ShardIndex, first: int, last: int) -> Sequences:
+        try:
+            found = Sequences(*index.documents(first, last))
+        except DataError as error:
+            raise DataError(f"{self.folder}/{shard.name}.idx: {error}. {REMEDY}") from error
+        if not self.manifest.sequences_are_sentences and (found.counts != 1).any():
+            raise DataError(
+                f"{self.folder}/{shard.name}.idx: it has documents of several sequences, or of none. {REMEDY}"
+            )
+        return found
 
     def _compare(self, name: str, found: str, expected: str) -> None:
         if found != expected:
@@ -171,22 +208,19 @@ class DataSet:
 
     def _open_shard(self, shard: Shard) -> tuple[npt.NDArray[Any], ShardIndex]:
         tokens, index = open_shard(self.folder, shard.name)
-        found = index.dtype.name, len(index.lengths), len(tokens)
-        expected = self.manifest.dtype, shard.num_documents, shard.num_tokens
+        found = index.dtype.name, index.num_documents, len(index.lengths), len(tokens)
+        expected = self.manifest.dtype, shard.num_documents, shard.num_sequences, shard.num_tokens
         if found != expected:
             raise DataError(
-                f"{self.folder}/{shard.name}.idx: dtype, documents and tokens are {found}, its manifest says "
-                f"{expected}. {REMEDY}"
+                f"{self.folder}/{shard.name}.idx: dtype, documents, sequences and tokens are {found}, its manifest "
+                f"says {expected}. {REMEDY}"
             )
         return tokens, index
 
 
-def _length_batches(index: ShardIndex, num_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The lengths in pieces of up to `num_tokens` in sum, and at least one document."""
-    for at in range(0, len(index.lengths), BATCH_DOCUMENTS):
-        lengths = index.lengths[at : at + BATCH_DOCUMENTS].astype(np.int64)
-        for rows in rows_up_to(lengths, num_tokens):
-            yield lengths[rows]
+def without_end(tokens: npt.NDArray[Any], eod_id: int | None) -> npt.NDArray[Any]:
+    """The tokens of a document, or of its last sentence, without the id that ends it."""
+    return tokens[:-1] if eod_id is not None and len(tokens) and tokens[-1] == eod_id else tokens
 
 
 def _lines(reader: MetadataReader | None, count: int) -> Lines:

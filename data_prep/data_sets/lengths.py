@@ -25,7 +25,7 @@ class LengthCounts:
         self._long: list[npt.NDArray[np.integer]] = []
 
     def add(self, lengths: npt.NDArray[np.integer]) -> None:
-        """Count these, shape (num_documents,), each from 0 to 2^31 - 1."""
+        """Count these, shape (num_documents,), each 0 or more."""
         is_short = lengths < SHORT
         self._short += np.bincount(lengths[is_short], minlength=SHORT)
         if not is_short.all():

@@ -52,14 +52,17 @@ def open_mergeable(folders: Sequence[Path]) -> list[DataSet]:
         differences = [
             f"{name}: {ours} and {theirs}"
             for name, ours, theirs in zip(
-                ("tokenizer.sha256", "vocab_size", "dtype", "eod_id"), _made(first), _made(other), strict=True
+                ("tokenizer.sha256", "vocab_size", "dtype", "eod_id", "sequences"),
+                _made(first),
+                _made(other),
+                strict=True,
             )
             if ours != theirs
         ]
         if differences:
             raise DataError(
-                f"{first.folder} and {other.folder} were not made alike ({'; '.join(differences)}): their ids mean "
-                "different things. Tokenize one of them again with the other's tokenizer and settings."
+                f"{first.folder} and {other.folder} were not made alike ({'; '.join(differences)}): what they hold "
+                "means different things. Tokenize one of them again with the other's tokenizer and settings."
             )
     owners: dict[tuple[str, str], int] = {}
     for number, data_set in enumerate(data_sets):
@@ -100,9 +103,10 @@ def moved_tokenizer(data_set: DataSet, out: Path) -> TokenizerRecord:
     return dataclasses.replace(record, path=path)
 
 
-def _made(data_set: DataSet) -> tuple[str, int, str, int | None]:
+def _made(data_set: DataSet) -> tuple[object, ...]:
     manifest = data_set.manifest
-    return manifest.tokenizer.sha256, manifest.vocab_size, manifest.dtype, manifest.eod_id
+    sequences = "sentences" if manifest.sequences_are_sentences else "documents"
+    return manifest.tokenizer.sha256, manifest.vocab_size, manifest.dtype, manifest.eod_id, sequences
 
 
 def _link(source: Path, shard: Shard, folder: Path, name: str) -> Shard:

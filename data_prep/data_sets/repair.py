@@ -28,7 +28,7 @@ from data_prep.format import (
     DTYPE_CODES,
     HEADER,
     MAGIC,
-    MAX_DOCUMENT_TOKENS,
+    MAX_SEQUENCE_TOKENS,
     VERSION,
     ShardIndex,
     bin_path,
@@ -218,7 +218,7 @@ def _repaired_lengths(index: ShardIndex) -> Iterator[npt.NDArray[np.int64]]:
         boundaries = np.array(index.document_indices[at : at + DOCUMENTS + 1])
         lengths = index.lengths[boundaries[0] : boundaries[-1]].astype(np.int64)
         lengths[np.unique(boundaries[1:][boundaries[1:] > boundaries[:-1]]) - boundaries[0] - 1] += 1
-        if lengths.max(initial=0) > MAX_DOCUMENT_TOKENS:
+        if lengths.max(initial=0) > MAX_SEQUENCE_TOKENS:
             raise DataError(f"a sequence of {lengths.max()} tokens does not fit the format (2^31 - 1). Tokenize again.")
         yield lengths
 

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from data_prep.data_sets.documents import Documents
 from data_prep.errors import DataError
 from data_prep.manifest import Shard
-from data_prep.metadata import Lines, MetadataWriter
+from data_prep.metadata import MetadataWriter
 from data_prep.writer import ShardWriter
 
 SHARD_TOKENS = 2**28  # 0.5 GB of uint16: large enough to read in one sweep, small enough to copy again
@@ -34,24 +34,25 @@ class ShardSeries:
         self._lines: MetadataWriter | None = None
         self._num_tokens = 0
 
-    def append(self, tokens: npt.NDArray[Any], lengths: npt.NDArray[np.int64], metadata: Lines | None = None) -> None:
-        """Add documents that lie one after the other in `tokens`; `lengths`, shape (num_documents,), sum up to it."""
-        ends = np.cumsum(lengths)
-        line_ends = np.cumsum(metadata.lengths) if metadata else ends
-        first = done = lines_done = 0
-        while first < len(lengths):
+    def append(self, documents: Documents) -> None:
+        """Add documents."""
+        ends = np.cumsum(documents.lengths)
+        first = done = 0
+        while first < len(ends):
             room = self._shard_tokens - self._num_tokens
-            last = min(int(np.searchsorted(ends, done + room, side="left")) + 1, len(lengths))
-            end, lines_end = int(ends[last - 1]), int(line_ends[last - 1])
-            writer, lines = self._current()
-            writer.append_batch(tokens[done:end], lengths[first:last])
-            if lines is not None:
-                assert metadata is not None
-                lines.write(metadata.content[lines_done:lines_end])
-            self._num_tokens += end - done
-            if self._num_tokens >= self._shard_tokens:
-                self._close()
-            first, done, lines_done = last, end, lines_end
+            last = min(int(np.searchsorted(ends, done + room, side="left")) + 1, len(ends))
+            self._write(documents.part(first, last))
+            first, done = last, int(ends[last - 1])
+
+    def _write(self, documents: Documents) -> None:
+        writer, lines = self._current()
+        writer.append_batch(documents.tokens, *(documents.sequences or (documents.lengths,)))
+        if lines is not None:
+            assert documents.metadata is not None
+            lines.write(documents.metadata.content)
+        self._num_tokens += len(documents.tokens)
+        if self._num_tokens >= self._shard_tokens:
+            self._close()
 
     def finish(self) -> tuple[Shard, ...]:
         """All shards, on the disk."""

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.atomic import creating_folder, refuse_occupied
-from data_prep.data_sets.buckets import HEAD, Buckets
+from data_prep.data_sets.buckets import HEAD, SEQUENCE_LENGTH, Buckets
 from data_prep.data_sets.data_set import DataSet
 from data_prep.data_sets.merge import merged_manifest, open_mergeable
 from data_prep.data_sets.shard_series import SHARD_TOKENS, ShardSeries
 from data_prep.errors import DataError
-from data_prep.format import metadata_path
+from data_prep.format import idx_bytes, metadata_path
 from data_prep.manifest import Manifest, Shard, save_manifest
 from data_prep.progress import Progress, progress
 
@@ -69,13 +69,14 @@ def _scattered(data_sets: Sequence[DataSet], folder: Path, seed: int, memory_byt
         folder,
         count=min(max(count, 1), MAX_BUCKETS),
         dtype=data_sets[0].dtype,
+        sentences=data_sets[0].manifest.sequences_are_sentences,
         metadata=any(one.has_metadata for one in data_sets),
     )
     first = 0
     for data_set in data_sets:
         for batch in data_set.batches(num_bytes=memory_bytes // 8, metadata=buckets.metadata):
             keys = document_keys(seed, first + batch.first, len(batch.lengths))
-            buckets.add(keys, batch.tokens, batch.lengths, batch.metadata)
+            buckets.add(keys, batch)
             shown.update(batch.tokens.nbytes)
         first += len(data_set)
     return buckets
@@ -88,7 +89,7 @@ def _gathered(
     with ShardSeries(folder, buckets.dtype, shard_tokens=shard_tokens, metadata=buckets.metadata) as series:
         for bucket in range(buckets.count):
             for part in buckets.sorted(bucket, memory_bytes // 8):
-                series.append(part.tokens, part.lengths, part.metadata)
+                series.append(part)
                 shown.update(part.tokens.nbytes)
             buckets.remove(bucket)
         return series.finish()
@@ -96,8 +97,8 @@ def _gathered(
 
 def _refuse_small_disk(data_sets: Sequence[DataSet], folder: Path, out: Path) -> None:
     """All buckets, then shards that take their place; the indices, and a shard that is not yet one, beside them."""
-    documents, tokens = sum(map(len, data_sets)), sum(map(_token_bytes, data_sets))
-    needed = sum(map(_bucket_bytes, data_sets)) + 20 * documents + tokens // 20
+    indices = sum(idx_bytes(one.manifest.num_sequences, len(one)) for one in data_sets)
+    needed = sum(map(_bucket_bytes, data_sets)) + indices + sum(map(_token_bytes, data_sets)) // 20
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
@@ -118,7 +119,8 @@ def _bucket_bytes(data_set: DataSet) -> int:
         if shard.metadata_checksum is not None
     ]
     lines = TEXT_PER_COMPRESSED * sum(path.stat().st_size for path in paths)
-    return _token_bytes(data_set) + HEAD.itemsize * len(data_set) + lines
+    sequences = data_set.manifest.num_sequences if data_set.manifest.sequences_are_sentences else 0
+    return _token_bytes(data_set) + HEAD.itemsize * len(data_set) + SEQUENCE_LENGTH.itemsize * sequences + lines
 
 
 def document_keys(seed: int, first: int, count: int) -> npt.NDArray[np.uint64]:

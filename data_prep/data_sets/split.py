@@ -15,7 +15,6 @@ from data_prep.data_sets.shard_series import SHARD_TOKENS, ShardSeries
 from data_prep.errors import DataError
 from data_prep.manifest import Manifest, Shard, Source, make_manifest, save_manifest
 from data_prep.progress import progress
-from data_prep.ragged import gather
 
 SIDES = ("train", "held_out")
 
@@ -53,7 +52,7 @@ def split(
                 sides = (document_hashes(batch, seed) < np.uint64(held_out * 2**64)).astype(np.int64)
                 tally.add(batch, sides)
                 for index, one in enumerate(series):
-                    _append(one, batch, np.flatnonzero(sides == index))
+                    one.append(batch.pick(np.flatnonzero(sides == index)))
                 shown.update(batch.tokens.nbytes)
         manifests = {}
         for index, (side, one) in enumerate(zip(SIDES, series, strict=True)):
@@ -74,13 +73,6 @@ def document_hashes(batch: Batch, seed: int) -> npt.NDArray[np.uint64]:
     digest, key = xxhash.xxh3_64_intdigest, seed % 2**64
     hashes = [digest(content[start:end], key) for start, end in zip([0, *ends], ends, strict=False)]
     return np.array(hashes, np.uint64)
-
-
-def _append(series: ShardSeries, batch: Batch, rows: npt.NDArray[np.int64]) -> None:
-    if len(rows):
-        lengths = batch.lengths[rows]
-        lines = batch.metadata.pick(rows) if batch.metadata is not None else None
-        series.append(gather(batch.tokens, batch.starts[rows], lengths), lengths, lines)
 
 
 def _manifest(data_set: DataSet, shards: Sequence[Shard], sources: Sequence[Source], out: Path) -> Manifest:

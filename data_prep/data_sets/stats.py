@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.accounting import Counters
-from data_prep.data_sets.data_set import BATCH_DOCUMENTS, REMEDY, DataSet
+from data_prep.data_sets.data_set import DataSet
 from data_prep.data_sets.lengths import LengthCounts
-from data_prep.errors import DataError
+from data_prep.manifest import Manifest
 from data_prep.progress import progress
 
 BAR_CHARACTERS = 40
@@ -25,6 +25,7 @@ def stats(folder: Path) -> dict[str, Any]:
     data_set = DataSet(folder)
     manifest = data_set.manifest
     lengths = _lengths(data_set)
+    sentences = _sentence_figures(manifest) if manifest.sequences_are_sentences else {}
     counters = Counters.sum(preparation.counters for preparation in manifest.preparations)
     mean = manifest.num_tokens / manifest.num_documents if manifest.num_documents else None
     return {
@@ -37,6 +38,7 @@ def stats(folder: Path) -> dict[str, Any]:
         "tokens_per_document_median": lengths.median,
         "tokens_per_document_mean": None if mean is None else round(mean, 1),
         "tokens_per_document_max": lengths.longest,
+        **sentences,
         "vocab_size": manifest.vocab_size,
         "dtype": manifest.dtype,
         "eod_id": manifest.eod_id,
@@ -49,16 +51,7 @@ def stats(folder: Path) -> dict[str, Any]:
             for source in manifest.sources
         ],
         "records": asdict(counters),
-        "preparations": list(
-            {
-                (one.engine, one.parity, one.special_in_text): {
-                    "engine": one.engine,
-                    "parity": one.parity,
-                    "special_in_text": one.special_in_text,
-                }
-                for one in manifest.preparations
-            }.values()
-        ),
+        "preparations": _preparation_figures(manifest),
     }
 
 
@@ -70,24 +63,45 @@ def render(figures: dict[str, Any]) -> str:
     lines += _source_lines(figures["sources"])
     lines += _record_lines(figures["records"])
     for one in figures["preparations"]:
+        found = f"; sentences: {one['sentences']}" if one["sentences"] else ""
         lines.append(
-            f"\nids made by {one['engine']}; parity: {one['parity']}; special tokens in text: {one['special_in_text']}"
+            f"\nids made by {one['engine']}; parity: {one['parity']}; special tokens in text: "
+            f"{one['special_in_text']}{found}"
         )
     return "\n".join(lines + _histogram_lines(figures["length_histogram"]))
 
 
 def _lengths(data_set: DataSet) -> LengthCounts:
     counts = LengthCounts()
-    with progress("stats", total=len(data_set), unit=" documents") as shown:
+    with progress("stats", total=len(data_set), unit="documents") as shown:
         for shard in data_set.manifest.shards:
-            _, index = data_set.shard(shard)
-            for at in range(0, len(index.lengths), BATCH_DOCUMENTS):
-                lengths = index.lengths[at : at + BATCH_DOCUMENTS].copy()
-                if lengths.min() < 0:
-                    raise DataError(f"{data_set.folder}/{shard.name}.idx holds negative lengths. {REMEDY}")
-                counts.add(lengths)
-                shown.update(len(lengths))
+            for sequences in data_set.sequence_lengths(shard):
+                counts.add(sequences.document_lengths)
+                shown.update(len(sequences.counts))
     return counts
+
+
+def _sentence_figures(manifest: Manifest) -> dict[str, Any]:
+    documents, sentences = manifest.num_documents, manifest.num_sequences
+    return {
+        "sentences": sentences,
+        "sentences_per_document_mean": round(sentences / documents, 1) if documents else None,
+        "tokens_per_sentence_mean": round(manifest.num_tokens / sentences, 1) if sentences else None,
+    }
+
+
+def _preparation_figures(manifest: Manifest) -> list[dict[str, Any]]:
+    """How ids were made; equal ones once."""
+    figures = [
+        {
+            "engine": one.engine,
+            "parity": one.parity,
+            "special_in_text": one.special_in_text,
+            "sentences": f"{one.sentences.language}, {one.sentences.library}" if one.sentences else None,
+        }
+        for one in manifest.preparations
+    ]
+    return [one for at, one in enumerate(figures) if one not in figures[:at]]
 
 
 def _ratio(num_tokens: int, num_bytes: int | None) -> float | None:

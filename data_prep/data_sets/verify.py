@@ -9,8 +9,9 @@ from data_prep.accounting import Counters
 from data_prep.checksum import file_checksum
 from data_prep.data_sets.pair import SEQUENCES, index_problems, open_pair, scan_tokens, vocabulary_problems
 from data_prep.data_sets.repair import find_shift
+from data_prep.data_sets.verify_packing import packing_problems
 from data_prep.errors import DataError
-from data_prep.format import bin_path, idx_path, metadata_path, open_shard
+from data_prep.format import ShardIndex, bin_path, idx_path, metadata_path, open_shard
 from data_prep.manifest import FILE_NAME, Manifest, Shard, read_manifest, size_problems
 from data_prep.metadata import MetadataReader
 from data_prep.progress import progress
@@ -34,6 +35,7 @@ def verify(folder: Path) -> Manifest:
         *_stray_files(folder, manifest),
         *_tokenizer_problems(folder, manifest),
         *commit_problems(folder, manifest.shards),
+        *packing_problems(folder, manifest),
     ]
     wrong_sizes = size_problems(folder, manifest)
     with progress("verify", total=sum(shard.bin_bytes for shard in manifest.shards)) as shown:
@@ -60,6 +62,8 @@ def _manifest_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
             if getattr(manifest, name) != total:
                 kind = "shards" if parts is manifest.shards else "sources"
                 yield f"{FILE_NAME}: {name}={getattr(manifest, name)}, but its {kind} sum to {total}"
+    if len({preparation.sentences is None for preparation in manifest.preparations}) > 1:
+        yield f"{FILE_NAME}: some of its preparations made sentences, and some documents"
     for number, preparation in enumerate(manifest.preparations):
         counters = preparation.counters
         if not counters.is_complete():
@@ -114,17 +118,12 @@ def _shard_problems(folder: Path, shard: Shard, manifest: Manifest, on_bytes: Ca
         return
     if index.dtype.name != manifest.dtype:
         yield f"{shard.name}.idx: dtype={index.dtype.name}, but the manifest says {manifest.dtype}"
-    if (len(index.lengths), len(tokens)) != (shard.num_documents, shard.num_tokens):
-        yield (
-            f"{shard.name}.idx: {len(index.lengths)} documents, {len(tokens)} tokens, but the manifest says "
-            f"{shard.num_documents}, {shard.num_tokens}"
-        )
+    found = index.num_documents, len(index.lengths), len(tokens)
+    expected = shard.num_documents, shard.num_sequences, shard.num_tokens
+    if found != expected:
+        yield f"{shard.name}.idx: documents, sequences and tokens are {found}, but the manifest says {expected}"
     yield from index_problems(shard.name, tokens, index, manifest.eod_id)
-    for at in range(0, len(index.document_indices), SEQUENCES):
-        part = index.document_indices[at : at + SEQUENCES]
-        if not np.array_equal(part, np.arange(at, at + len(part))):
-            yield f"{shard.name}.idx: the document boundaries are not 0, 1, 2 ..."
-            break
+    yield from _sequence_problems(shard.name, index, are_sentences=manifest.sequences_are_sentences)
     if file_checksum(idx_path(folder, shard.name)) != shard.idx_checksum:
         yield f"{shard.name}.idx: its bytes changed (checksum)"
     scan = scan_tokens(tokens, on_bytes)
@@ -133,6 +132,19 @@ def _shard_problems(folder: Path, shard: Shard, manifest: Manifest, on_bytes: Ca
         yield f"{shard.name}.bin: its bytes changed (checksum)"
     if shard.metadata_checksum is not None:
         yield from _metadata_problems(metadata_path(folder, shard.name), shard)
+
+
+def _sequence_problems(name: str, index: ShardIndex, *, are_sentences: bool) -> Iterator[str]:
+    """What makes the sequences other ones than the manifest says: a document each, or its sentences."""
+    if are_sentences:
+        if any((index.lengths[at : at + SEQUENCES] == 0).any() for at in range(0, len(index.lengths), SEQUENCES)):
+            yield f"{name}.idx: it holds sentences without tokens"
+        return
+    for at in range(0, len(index.document_indices), SEQUENCES):
+        part = index.document_indices[at : at + SEQUENCES]
+        if not np.array_equal(part, np.arange(at, at + len(part))):
+            yield f"{name}.idx: the document boundaries are not 0, 1, 2 ..., as they are where a document is a sequence"
+            return
 
 
 def _metadata_problems(path: Path, shard: Shard) -> Iterator[str]:

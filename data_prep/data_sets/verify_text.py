@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.data_sets.data_set import DataSet
+from data_prep.data_sets.data_set import DataSet, without_end
 from data_prep.errors import DataError
 from data_prep.progress import progress
 from data_prep.tokenizer.loading import load
@@ -30,7 +30,7 @@ class TextSample:
     Attributes:
         tokenizer: its path; None if it is not there, and nothing was decoded.
         num_documents: that were decoded.
-        num_identical: whose text encodes to the same ids.
+        num_identical: whose text encodes to the same ids, sentence by sentence where they were cut.
         num_too_long: that were picked, but not decoded.
         num_eod_inside: that hold the end-of-document id before their end.
     """
@@ -81,22 +81,21 @@ class _Count:
     def add(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        documents = {number: np.asarray(self._data_set.document(number)) for number in numbers}
-        short = {number: ids for number, ids in documents.items() if len(ids) <= MAX_DOCUMENT_TOKENS}
         eod_id = self._data_set.manifest.eod_id
-        if eod_id is not None:
-            short = {number: ids[:-1] if len(ids) and ids[-1] == eod_id else ids for number, ids in short.items()}
-            self._eod_inside += sum(bool((ids == eod_id).any()) for ids in short.values())
-        texts = {number: self._tokenizer.decode(ids) for number, ids in short.items()}
-        for (number, text), again in zip(
-            texts.items(), self._tokenizer.encode_batch(list(texts.values())), strict=True
-        ):
-            comes_back = np.array_equal(again, short[number])
+        for number in numbers:
+            sequences = self._data_set.sequences(number)
+            if sum(map(len, sequences)) > MAX_DOCUMENT_TOKENS:
+                self._too_long += 1
+                continue
+            self._documents += 1
+            sequences = [*sequences[:-1], *(without_end(one, eod_id) for one in sequences[-1:])]
+            self._eod_inside += any(bool((ids == eod_id).any()) for ids in sequences)
+            texts = [self._tokenizer.decode(ids) for ids in sequences]
+            comes_back = all(map(np.array_equal, self._tokenizer.encode_batch(texts), sequences))
             self._identical += comes_back
-            if not comes_back and (not text or REPLACEMENT in text):
+            whole = "".join(texts)
+            if not comes_back and (not whole or REPLACEMENT in whole):
                 self._senseless.append(number)
-        self._documents += len(short)
-        self._too_long += len(documents) - len(short)
 
     def result(self, path: str) -> TextSample:
         folder = self._data_set.folder

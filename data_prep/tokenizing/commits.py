@@ -89,7 +89,7 @@ def read_commit(out: Path, name: str, *, config_hash: str) -> Commit | None:
         raise DataError(f"{path} is of another job. Move the shard away with it, or give another --out.")
     expected = {
         bin_path(out, name): commit.shard.bin_bytes,
-        idx_path(out, name): idx_bytes(commit.shard.num_documents),
+        idx_path(out, name): idx_bytes(commit.shard.num_sequences, commit.shard.num_documents),
     }
     beside = [metadata_path(out, name)] * (commit.shard.metadata_checksum is not None)
     beside += [quarantine_path(out, name)] * (commit.quarantine_checksum is not None)

@@ -115,6 +115,7 @@ def _manifest(job: Job, commits: Sequence[Commit]) -> Manifest:
         engine=f"{job.engine.name} {job.engine.version}",
         parity=_parity(job.engine),
         special_in_text=request.config.special_in_text,
+        sentences=request.sentences,
         counters=Counters.sum(commit.counters for commit in commits),
     )
     return make_manifest(

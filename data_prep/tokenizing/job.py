@@ -12,7 +12,7 @@ import xxhash
 from data_prep.atomic import link, sync_file, sync_folder, temporary_beside
 from data_prep.engine.engine_choice import EngineRecord
 from data_prep.errors import DataError
-from data_prep.manifest import TokenizerRecord
+from data_prep.manifest import SentenceRecord, TokenizerRecord
 from data_prep.records import read_record, to_json
 from data_prep.text.inputs import InputFile
 from data_prep.text.parsing import Fields
@@ -21,7 +21,7 @@ from data_prep.text.units import UNIT_BYTES, Unit, plan_units
 
 FILE_NAME = "job.json"
 WORK_FOLDER = "work"  # what is needed only while the job runs
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REMEDY = "Remove the folder and start anew."
 
 
@@ -40,6 +40,8 @@ class TokenizeConfig:
         special_in_text: names of special tokens in a text are ordinary text (split), become these tokens (encode), or
             make the record a bad one (error).
         dedup: leave out documents whose text was there before.
+        split_sentences: the language, of `sentences.LANGUAGES`, whose sentences become a sequence each; None: each
+            document becomes one.
     """
 
     text_key: str = "text"
@@ -54,6 +56,7 @@ class TokenizeConfig:
     eod_token: str | None = None
     special_in_text: str = "split"
     dedup: bool = False
+    split_sentences: str | None = None
 
     @property
     def fields(self) -> Fields:
@@ -73,6 +76,7 @@ class Request:
     """A job that is asked for: what to read, and how.
 
     Attributes:
+        sentence_library: name and version of what finds sentences; None if they are not asked for.
         files: the input, as it was when the job was planned.
     """
 
@@ -81,14 +85,20 @@ class Request:
     vocab_size: int
     dtype: str
     eod_id: int | None
+    sentence_library: str | None
     sources: tuple[str, ...]
     files: tuple[InputFile, ...]
 
     @property
     def config_hash(self) -> str:
         """xxh3-128 of all that decides the bytes but the input."""
-        parts = [self.config, self.tokenizer.sha256, self.vocab_size, self.dtype, self.eod_id]
-        return str(xxhash.xxh3_128_hexdigest(orjson.dumps(parts)))
+        ids = [self.tokenizer.sha256, self.vocab_size, self.dtype, self.eod_id]
+        return str(xxhash.xxh3_128_hexdigest(orjson.dumps([self.config, *ids, self.sentence_library])))
+
+    @property
+    def sentences(self) -> SentenceRecord | None:
+        language, library = self.config.split_sentences, self.sentence_library
+        return SentenceRecord(language=language, library=library) if language and library else None
 
     def units(self) -> list[Unit]:
         """The units of work, in order."""
@@ -146,6 +156,8 @@ def settings_changes(found: Request, asked: Request) -> list[str]:
         changes.append(f"tokenizer: sha256 {found.tokenizer.sha256[:12]} -> {asked.tokenizer.sha256[:12]}")
     elif found.eod_id != asked.eod_id:
         changes.append(f"id of the end of a document: {found.eod_id} -> {asked.eod_id}")
+    if found.sentence_library != asked.sentence_library and found.config == asked.config:
+        changes.append(f"what finds sentences: {found.sentence_library} -> {asked.sentence_library}")
     return changes
 
 

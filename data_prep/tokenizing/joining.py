@@ -14,7 +14,7 @@ from data_prep.errors import DataError
 from data_prep.format import token_dtype
 from data_prep.manifest import FILE_NAME as MANIFEST
 from data_prep.manifest import TokenizerRecord
-from data_prep.text import standard_input
+from data_prep.text import sentences, standard_input
 from data_prep.text.inputs import describe, find_sources, is_pattern
 from data_prep.text.parquet import check_columns, open_parquet
 from data_prep.tokenizer import loading
@@ -66,6 +66,8 @@ def join(
         DataError: an input or the tokenizer is at fault, `out` holds something else, or a job with other settings or
             other input; names what differs.
     """
+    if config.split_sentences is not None:
+        sentences.refuse_unknown(config.split_sentences)
     _refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     remove_abandoned(out)
@@ -120,6 +122,7 @@ def _request(
         vocab_size=tokenizer.vocab_size,
         dtype=token_dtype(tokenizer.vocab_size).name,
         eod_id=_eod_id(tokenizer, config) if config.append_eod else None,
+        sentence_library=sentences.library() if config.split_sentences else None,
         sources=tuple(inputs),
         files=files,
     )

@@ -46,9 +46,15 @@ class UnitOutput:
     def num_tokens(self) -> int:
         return self._shard.num_tokens
 
-    def write(self, batch: Batch, ids: npt.NDArray[np.integer], lengths: npt.NDArray[np.int64]) -> None:
-        """Add a batch, whose documents became `ids`, shape (num_tokens,), of `lengths`, shape (num_documents,)."""
-        self._shard.append_batch(ids, lengths)
+    def write(
+        self,
+        batch: Batch,
+        ids: npt.NDArray[np.integer],
+        lengths: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+    ) -> None:
+        """Add a batch, whose documents became `ids`; see `ShardWriter.append_batch`."""
+        self._shard.append_batch(ids, lengths, counts)
         self._num_text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in batch.texts)
         self._weight += batch.weight
         self.counters.add(batch.counters)

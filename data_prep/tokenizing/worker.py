@@ -29,6 +29,8 @@ from data_prep.tokenizing.claims import Claim, claimed
 from data_prep.tokenizing.commits import Commit, read_commit
 from data_prep.tokenizing.job import WORK_FOLDER, Job, load_job
 from data_prep.tokenizing.options import BAD_RECORD_POLICIES, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, Options
+from data_prep.tokenizing.sentence_cutter import SentenceCutter, Sequences
+from data_prep.tokenizing.sequences import drop_empty, num_filled, with_ending
 from data_prep.tokenizing.stopping import Stop, stopping_on_signals
 from data_prep.tokenizing.unit_documents import UnitDocuments
 from data_prep.tokenizing.unit_output import UnitOutput
@@ -81,6 +83,8 @@ class Worker:
             self._config, request.files, SpecialNames(names), fails=options.on_bad_record == "fail"
         )
         self._ending, self._dtype = request.eod_id, np.dtype(request.dtype)
+        language, keeps_names = self._config.split_sentences, self._config.special_in_text == "encode"
+        self._cutter = SentenceCutter(language, self._tokenizer, keeps_names=keeps_names) if language else None
 
     def run(self, units: Sequence[Unit]) -> None:
         """Do `units`, those that others work on excepted; wait for these, and take them over if they die.
@@ -181,10 +185,7 @@ class Worker:
                 num_texts = len(batch.texts)
                 drop_duplicates(batch, duplicates, first)
                 first += num_texts
-                encoded = encoder.encode(batch.texts)
-                encoder.recheck(batch.texts, encoded, sample.places(batch))
-                drop_empty(batch, encoded.lengths)
-                output.write(batch, *with_ending(encoded.ids, encoded.lengths, self._ending, self._dtype))
+                self._write(batch, encoder, sample, output)
             if buckets and dedup.input_checksum(self._work, unit.number) != checksum.hexdigest():
                 names = ", ".join(self._job.request.files[piece.file].path for piece in unit.pieces)
                 raise DataError(
@@ -197,6 +198,20 @@ class Worker:
                 engine=f"{self._job.engine.name} {self._job.engine.version}",
                 num_rechecked=sample.taken,
             )
+
+    def _write(self, batch: Batch, encoder: Encoder, sample: "Sample", output: UnitOutput) -> None:
+        texts, counts = sequences = self._sequences(batch.texts)
+        encoded = encoder.encode(texts)
+        encoder.recheck(texts, encoded, sequences.of(sample.places(batch)))
+        counts = num_filled(encoded.lengths, counts)
+        drop_empty(batch, counts)
+        lengths, counts = encoded.lengths[encoded.lengths > 0], counts[counts > 0]
+        output.write(batch, *with_ending(encoded.ids, lengths, counts, self._ending, self._dtype), counts)
+
+    def _sequences(self, texts: list[str]) -> Sequences:
+        if self._cutter is None:
+            return Sequences(texts, np.ones(len(texts), np.int64))
+        return self._cutter.cut(texts)
 
 
 def _hashing(unit: Unit) -> str:
@@ -242,35 +257,6 @@ def drop_duplicates(batch: Batch, duplicates: npt.NDArray[np.uint32], first: int
         dropped = set((duplicates[begin:end] - first).tolist())
         batch.counters.duplicate += len(dropped)
         batch.keep([place for place in range(len(batch.texts)) if place not in dropped])
-
-
-def drop_empty(batch: Batch, lengths: npt.NDArray[np.int64]) -> None:
-    """Count texts of which the tokenizer makes nothing, such as white space under WordPiece, as empty."""
-    kept = np.flatnonzero(lengths)
-    if len(kept) < len(lengths):
-        batch.counters.empty += len(lengths) - len(kept)
-        batch.keep(kept.tolist())
-
-
-def with_ending(
-    ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64], ending: int | None, dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The documents with the id `ending` behind each, in `dtype`; empty ones are left out.
-
-    Args:
-        ids: shape (num_tokens,), one document after the other.
-        lengths: shape (num_documents,).
-    """
-    lengths = lengths[lengths > 0]
-    if ending is None:
-        return ids, lengths
-    ends = np.cumsum(lengths + 1) - 1
-    result = np.empty(len(ids) + len(lengths), dtype)
-    is_token = np.ones(len(result), bool)
-    is_token[ends] = False
-    result[is_token] = ids
-    result[ends] = ending
-    return result, lengths + 1
 
 
 def main() -> int:

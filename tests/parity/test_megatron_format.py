@@ -1,5 +1,6 @@
 """Our shards in Megatron-LM's own reader, its shards in ours, and equal bytes from both writers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from data_prep.data_sets.shuffle import shuffle
 from data_prep.data_sets.verify_pair import verify_pair
 from data_prep.errors import DataError
 from data_prep.format import bin_path, idx_path, open_shard, token_dtype
+from data_prep.tokenizer.loading import load
+from data_prep.tokenizing.job import TokenizeConfig
+from data_prep.tokenizing.tokenize import tokenize
 from data_prep.writer import ShardWriter
-from tests.data_sets import read_documents, write_data_set
+from tests.data_sets import read_documents, read_sentences, train_small_tokenizer, write_data_set
 
 DOCUMENTS = [[5, 6, 7, 2], [2], [], list(range(300)), [65_499, 2]]
 EOD = 2
@@ -44,6 +48,46 @@ def test_shards_are_megatrons(tmp_path: Path, vocab_size: int) -> None:
     assert [part.tolist() for part in found] == DOCUMENTS
     report = verify_pair(tmp_path / "theirs", vocab_size=max(vocab_size, 65_500))
     assert (report.num_documents, report.num_tokens) == (len(DOCUMENTS), sum(map(len, DOCUMENTS)))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=5), max_size=4), min_size=1, max_size=6))
+def test_sentences_are_megatrons(tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[int]]]) -> None:
+    """As `tools/preprocess_data.py --split-sentences` calls the builder: a sequence a sentence, all in one document."""
+    from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
+
+    folder = write_data_set(tmp_path_factory.mktemp("data") / "ours", [documents], split_sentences="en")
+    builder = IndexedDatasetBuilder(str(bin_path(folder, "theirs")), dtype=np.uint16)
+    for sentences in documents:
+        ids = [token for sentence in sentences for token in sentence]
+        builder.add_document(np.array(ids, np.uint16), list(map(len, sentences)))
+    builder.finalize(str(idx_path(folder, "theirs")))
+    for path in (bin_path, idx_path):
+        assert path(folder, "theirs").read_bytes() == path(folder, "shard_00000").read_bytes()
+    if not any(documents):
+        return  # it cannot map an empty file
+    dataset = IndexedDataset(str(folder / "shard_00000"))
+    assert [dataset[i].tolist() for i in range(len(dataset))] == [one for document in documents for one in document]
+    assert dataset.document_indices.tolist() == [0, *np.cumsum([len(one) for one in documents]).tolist()]
+    assert read_sentences(folder) == documents
+
+
+def test_what_tokenize_makes_of_sentences_is_megatrons(tmp_path: Path) -> None:
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    texts = [["One sentence.", " Another one!"], ["A third."]]
+    tokenizer = load(train_small_tokenizer(tmp_path / "tokenizer"))
+    records = [json.dumps({"text": "".join(one)}) for one in texts]
+    (tmp_path / "a.jsonl").write_text("\n".join(records))
+    config = TokenizeConfig(split_sentences="en")
+    tokenize(inputs=[tmp_path / "a.jsonl"], tokenizer=tokenizer.folder, out=tmp_path / "out", config=config)
+    dataset = IndexedDataset(str(tmp_path / "out" / "shard_00000"))
+    one, another, third = (
+        ids.tolist() for ids in tokenizer.encode_batch(["One sentence.", "Another one!", "A third."])
+    )
+    end = tokenizer.eod_id
+    assert [dataset[i].tolist() for i in range(len(dataset))] == [one, [*another, end], [*third, end]]
+    assert dataset.document_indices.tolist() == [0, 2, 3]
 
 
 @settings(max_examples=20)

@@ -10,6 +10,8 @@ import pytest
 
 import data_prep.cli
 from data_prep.errors import DataError
+from data_prep.text.sentences import library
+from tests.data_sets import train_small_tokenizer
 
 
 def test_text_to_data_set(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +55,20 @@ def test_text_to_data_set(run: Callable[..., int], tmp_path: Path, capsys: pytes
     for command in ("verify", "stats"):
         with pytest.raises(DataError, match=r"shard_00000\.bin is missing"):
             run("data", command, out)
+
+
+def test_sentences(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("A first sentence. Then Dr. Day's one.\n" * 20)
+    tokenizer = train_small_tokenizer(tmp_path / "tokenizer")
+    words = ["data", "tokenize", "--input", tmp_path / "a.txt", "--tokenizer", tokenizer]
+    for given, out in (([], "none"), (["--split-sentences"], "default"), (["--split-sentences", "de"], "german")):
+        assert run(*words, "--out", tmp_path / out, *given, "--json") == 0
+    found = [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+    assert [one.get("sentences") for one in found] == [None, 40, 40]
+    libraries = [one["preparations"][0]["sentences"] for one in found]
+    assert libraries == [None, f"en, {library()}", f"de, {library()}"]
+    with pytest.raises(DataError, match="--split-sentences english is no language"):
+        run(*words, "--out", tmp_path / "out", "--split-sentences", "english")
 
 
 def test_missing_things_are_named(run: Callable[..., int], tmp_path: Path) -> None:

@@ -24,10 +24,54 @@ def write_shard(folder: Path, documents: list[list[int]], *, vocab_size: int = 1
 
 def test_the_worked_example_of_the_format() -> None:
     written = io.BytesIO()
-    write_index(written, lengths=np.array([5, 0, 7], np.int32), dtype=np.dtype(np.uint16))
+    lengths, dtype = np.array([5, 0, 7], np.int32), np.dtype(np.uint16)
+    write_index(written, lengths=lengths, document_indices=np.arange(4), dtype=dtype)
     expected = b"MMIDIDX\0\0" + struct.pack("<QBQQ3i3q4q", 1, 8, 3, 4, 5, 0, 7, 0, 10, 10, 0, 1, 2, 3)
     assert written.getvalue() == expected
-    assert len(expected) == idx_bytes(3) == 102
+    assert len(expected) == idx_bytes(3, 3) == 102
+
+
+def test_the_worked_example_with_sentences() -> None:
+    written = io.BytesIO()
+    lengths, boundaries = np.array([3, 2, 7], np.int32), np.array([0, 2, 3])
+    write_index(written, lengths=lengths, document_indices=boundaries, dtype=np.dtype(np.uint16))
+    expected = b"MMIDIDX\0\0" + struct.pack("<QBQQ3i3q3q", 1, 8, 3, 3, 3, 2, 7, 0, 6, 10, 0, 2, 3)
+    assert written.getvalue() == expected
+    assert len(expected) == idx_bytes(3, 2) == 94
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 99), max_size=3), max_size=4), max_size=8), st.data())
+def test_sentences_come_back(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[list[int]]], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("shard")
+    with ShardWriter(folder, "shard", token_dtype(100)) as writer:
+        for some in (documents[:3], documents[3:]):
+            sentences = [one for document in some for one in document]
+            tokens = np.array([token for one in sentences for token in one], np.int64)
+            counts = np.array([len(document) for document in some], np.int64)
+            writer.append_batch(tokens, np.array([len(one) for one in sentences], np.int64), counts)
+        shard = writer.commit()
+    assert (shard.num_documents, shard.num_sequences) == (len(documents), sum(map(len, documents)))
+    assert idx_path(folder, "shard").stat().st_size == idx_bytes(shard.num_sequences, shard.num_documents)
+    _, index = open_shard(folder, "shard")
+    assert index.num_documents == len(documents)
+    first = data.draw(st.integers(0, len(documents)))
+    last = data.draw(st.integers(first, len(documents)))
+    lengths, counts = index.documents(first, last)
+    assert lengths.tolist() == [len(one) for document in documents[first:last] for one in document]
+    assert counts.tolist() == [len(document) for document in documents[first:last]]
+
+
+@pytest.mark.parametrize(("lengths", "boundaries"), [([1, 1, 1], [0, 2, 1, 3]), ([1, -1, 1], [0, 1, 2, 3])])
+def test_documents_that_contradict_their_index_are_refused(
+    tmp_path: Path, lengths: list[int], boundaries: list[int]
+) -> None:
+    with idx_path(tmp_path, "shard").open("wb") as file:
+        indices = np.array(boundaries)
+        write_index(file, lengths=np.array(lengths, np.int32), document_indices=indices, dtype=np.dtype(np.uint16))
+    with pytest.raises(DataError, match="documents 0 to 2 have negative lengths, or begin before"):
+        read_index(idx_path(tmp_path, "shard")).documents(0, 3)
 
 
 @pytest.mark.parametrize(("vocab_size", "name"), [(2, "uint16"), (65_536, "uint16"), (65_537, "int32")])

@@ -54,6 +54,27 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["metadata"] == {"name": "data 2"}
 
 
+def test_sentences(tmp_path: Path, small_tokenizer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = load(small_tokenizer)
+    first, second = (one.tolist() for one in tokenizer.encode_batch(["The first one.", "The second."]))
+    folder = write_data_set(
+        tmp_path / "data",
+        [[[first, [*second, tokenizer.eod_id or 0]]]],
+        vocab_size=tokenizer.vocab_size,
+        eod_id=tokenizer.eod_id,
+        split_sentences="en",
+        tokenizer=TokenizerRecord(path=str(small_tokenizer), sha256=tokenizer.sha256),
+    )
+    run_data("cat", folder, "--doc", 0, "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["text"] == "The first one. The second."
+    assert shown["sentences"] == ["The first one.", "The second."]
+    assert shown["sentence_lengths"] == [len(first), len(second) + 1]
+    [view] = documents(folder, first=0, ids=True)
+    assert (view.ids, view.sentences) == ([*first, *second, tokenizer.eod_id], None)
+    assert view.sentence_lengths == shown["sentence_lengths"]
+
+
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (4, 1), (3, 2), (-2, 3)])
 def test_out_of_range(folder: Path, first: int, count: int) -> None:
     with pytest.raises(DataError, match="it holds documents 0 to 3"):

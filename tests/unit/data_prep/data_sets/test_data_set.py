@@ -1,5 +1,6 @@
 """Documents by number and in sweeps, and what is refused on the way."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from data_prep.data_sets.data_set import DataSet
 from data_prep.errors import DataError
+from data_prep.manifest import load_manifest, save_manifest
 from data_prep.ragged import gather
-from tests.data_sets import read_documents, read_names, write_data_set
+from tests.data_sets import read_documents, read_names, read_sentences, write_data_set
 
 documents = st.lists(st.integers(0, 999), max_size=6)
 shards = st.lists(st.lists(documents, max_size=5), min_size=1, max_size=4)
@@ -35,6 +37,41 @@ def test_numbers_and_sweeps_give_the_documents(
     assert swept == plain
     assert len(names) == len(plain)
     assert all(first == found for first, found in numbers)
+
+
+sentences = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=4), max_size=4)
+
+
+@settings(max_examples=25)  # each writes files and syncs them
+@given(st.lists(st.lists(sentences, max_size=5), min_size=1, max_size=4), st.integers(2, 20))
+def test_sentences_and_their_documents(
+    tmp_path_factory: pytest.TempPathFactory, written: list[list[list[list[int]]]], num_bytes: int
+) -> None:
+    folder = write_data_set(tmp_path_factory.mktemp("data") / "a", written, split_sentences="en")
+    plain = [document for shard in written for document in shard]
+    assert read_sentences(folder) == plain
+    assert read_documents(folder) == [[token for sentence in document for token in sentence] for document in plain]
+    swept = []
+    for batch in DataSet(folder).batches(num_bytes=num_bytes):
+        assert batch.tokens.nbytes <= num_bytes or len(batch.lengths) == 1
+        assert batch.sequences is not None
+        assert batch.lengths.tolist() == batch.sequences.document_lengths.tolist()
+        pieces = [part.tolist() for part in np.split(batch.tokens, np.cumsum(batch.sequences.lengths)[:-1])]
+        for count in batch.sequences.counts.tolist():
+            swept.append(pieces[:count])
+            pieces = pieces[count:]
+    assert swept == plain
+
+
+def test_sentences_that_the_manifest_does_not_speak_of(tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", [[[[1, 2], [3]]]], split_sentences="en")
+    manifest = load_manifest(folder)
+    [made] = manifest.preparations
+    changed = dataclasses.replace(manifest, preparations=(dataclasses.replace(made, sentences=None),))
+    save_manifest(dataclasses.replace(changed, checksum=changed.expected_checksum()), folder)
+    for use in (lambda: DataSet(folder).document(0), lambda: list(DataSet(folder).batches())):
+        with pytest.raises(DataError, match="it has documents of several sequences"):
+            use()
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.data())

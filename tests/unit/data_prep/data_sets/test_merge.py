@@ -9,7 +9,7 @@ from data_prep.data_sets.merge import merge
 from data_prep.data_sets.verify import verify
 from data_prep.errors import DataError
 from data_prep.manifest import TokenizerRecord, load_manifest
-from tests.data_sets import read_documents, read_names, run_data, write_data_set
+from tests.data_sets import read_documents, read_names, read_sentences, run_data, write_data_set
 
 
 @pytest.fixture
@@ -55,6 +55,17 @@ def test_what_was_not_made_alike(tmp_path: Path, two: list[Path], change: dict[s
     with pytest.raises(DataError, match=rf"were not made alike \({message}\)"):
         merge([*two, other], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+def test_sentences(tmp_path: Path) -> None:
+    folders = [write_data_set(tmp_path / f"{n}", [[[[n], [n, n]], [[n]]]], split_sentences="en") for n in range(2)]
+    manifest = merge(folders, tmp_path / "merged")
+    assert verify(tmp_path / "merged") == manifest
+    assert (manifest.sequences_are_sentences, manifest.num_sequences) == (True, 6)
+    assert read_sentences(tmp_path / "merged") == [[[0], [0, 0]], [[0]], [[1], [1, 1]], [[1]]]
+    other = write_data_set(tmp_path / "other", [[[7, 2]]])
+    with pytest.raises(DataError, match=r"not made alike \(sequences: sentences and documents\)"):
+        merge([*folders, other], tmp_path / "again")
 
 
 def test_the_same_twice(tmp_path: Path, two: list[Path]) -> None:

@@ -108,7 +108,7 @@ def shifted_data_set(folder: Path, num_sources: int = 1) -> Path:
     write_data_set(folder, [[[5, EOD], [6, 7, EOD]], [[8, EOD]]], eod_id=EOD)
     manifest = load_manifest(folder)
     with (folder / "shard_00000.idx").open("wb") as file:
-        write_index(file, lengths=np.array([1, 2], np.int32), dtype=DTYPE_CODES[8])
+        write_index(file, lengths=np.array([1, 2], np.int32), document_indices=np.arange(3), dtype=DTYPE_CODES[8])
     from dataclasses import replace
 
     first = replace(manifest.shards[0], num_tokens=3, bin_bytes=6)

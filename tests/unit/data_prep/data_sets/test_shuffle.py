@@ -13,7 +13,7 @@ from data_prep.data_sets.shuffle import document_keys, shuffle
 from data_prep.data_sets.verify import verify
 from data_prep.errors import DataError
 from data_prep.manifest import Manifest, load_manifest
-from tests.data_sets import read_documents, read_names, write_data_set
+from tests.data_sets import read_documents, read_names, read_sentences, write_data_set
 
 documents = st.lists(st.integers(0, 999), max_size=6)
 shards = st.lists(st.lists(documents, max_size=6), max_size=3)
@@ -67,6 +67,20 @@ def _names(folder: Path) -> list[str | None]:
 
     data_set = DataSet(folder)
     return [(record or {}).get("name") for record in data_set.metadata(range(len(data_set)))]
+
+
+def test_sentences_stay_with_their_documents(tmp_path: Path) -> None:
+    rows = [[[number] * (1 + number % 3), *([[number, 7]] * (number % 4))] for number in range(1, 60)]
+    folder = write_data_set(tmp_path / "a", [rows[:20], rows[20:]], split_sentences="en", metadata=True)
+    outs = []
+    for memory_bytes in (64, 10**8):
+        shuffle([folder], tmp_path / f"out{memory_bytes}", seed=3, memory_bytes=memory_bytes, shard_tokens=50)
+        outs.append(tmp_path / f"out{memory_bytes}")
+        assert verify(outs[-1]).sequences_are_sentences
+    assert read_sentences(outs[0]) == [rows[number] for number in np.argsort(document_keys(3, 0, len(rows)))]
+    assert {file.name: file.read_bytes() for file in outs[0].iterdir()} == {
+        file.name: file.read_bytes() for file in outs[1].iterdir()
+    }
 
 
 def test_shards_do_not_matter(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from data_prep.data_sets.split import split
 from data_prep.data_sets.verify import verify
 from data_prep.errors import DataError
 from data_prep.manifest import Source, load_manifest
-from tests.data_sets import read_documents, read_names, run_data, write_data_set
+from tests.data_sets import read_documents, read_names, read_sentences, run_data, write_data_set
 
 ROWS = [[number % 61, number % 7, 2] for number in range(300)]
 
@@ -41,6 +41,18 @@ def test_nothing_is_lost_and_nothing_is_on_both_sides(
         verify(part)
 
 
+def test_sources_that_are_split_with_one_seed_share_no_document_over_the_sides(tmp_path: Path) -> None:
+    """A document that both have is on the same side in both, wherever it lies: so their sides can be blended."""
+    sources = {"first": ROWS[:200], "second": ROWS[::-1][:200]}
+    sides: dict[str, set[tuple[int, ...]]] = {"train": set(), "held_out": set()}
+    for name, rows in sources.items():
+        split(write_data_set(tmp_path / name, [rows[:50], rows[50:]]), tmp_path / f"{name}_split", held_out=0.3, seed=5)
+        for side, seen in sides.items():
+            seen |= set(map(tuple, read_documents(tmp_path / f"{name}_split" / side)))
+    assert not sides["train"] & sides["held_out"]
+    assert len(sides["train"] | sides["held_out"]) == len(set(map(tuple, ROWS)))
+
+
 def test_order_and_shards_do_not_matter(tmp_path: Path) -> None:
     folder = write_data_set(tmp_path / "data", [ROWS])
     other = write_data_set(tmp_path / "other", [ROWS[200:], ROWS[:50], ROWS[50:200]])
@@ -58,6 +70,20 @@ def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
     assert {side: manifest.fingerprint for side, manifest in one.items()} == {
         side: manifest.fingerprint for side, manifest in two.items()
     }
+
+
+def test_sentences_stay_with_their_documents(tmp_path: Path) -> None:
+    rows = [[[number], *([[number, 7]] * (number % 4))] for number in range(100)]
+    folder = write_data_set(tmp_path / "data", [rows[:30], rows[30:]], split_sentences="en", metadata=True)
+    flat = [[token for sentence in row for token in sentence] for row in rows]
+    plain = write_data_set(tmp_path / "plain", [flat])
+    for name in ("data", "plain"):
+        split(tmp_path / name, tmp_path / f"of {name}", held_out=0.3, shard_tokens=40)
+    sides = [read_sentences(tmp_path / "of data" / side) for side in ("train", "held_out")]
+    assert [verify(tmp_path / "of data" / side).num_documents for side in ("train", "held_out")] == [*map(len, sides)]
+    assert sorted(sides[0] + sides[1]) == sorted(rows)
+    assert folder != plain  # where sentences end has no say in the side
+    assert read_documents(tmp_path / "of data" / "held_out") == read_documents(tmp_path / "of plain" / "held_out")
 
 
 def test_sources_are_followed_while_they_are_in_order(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_figures(tmp_path: Path) -> None:
         assert line in shown
 
 
+def test_figures_of_sentences(tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", [[[[1], [2, 3, 4]], [[5], [6], [7]]], [[[8]]]], split_sentences="de")
+    figures = stats(folder)
+    assert (figures["documents"], figures["sentences"], figures["tokens"]) == (3, 6, 8)
+    assert (figures["sentences_per_document_mean"], figures["tokens_per_sentence_mean"]) == (2.0, 1.3)
+    assert (figures["tokens_per_document_min"], figures["tokens_per_document_max"]) == (1, 4)
+    assert "special tokens in text: split; sentences: de, none 1" in render(figures)
+    assert "sentences" not in stats(write_data_set(tmp_path / "other", [[[1]]]))
+
+
 def test_a_data_set_without_documents(tmp_path: Path) -> None:
     figures = stats(write_data_set(tmp_path / "data", [[]]))
     assert figures["tokens_per_document_median"] is None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.accounting import Counters
+from data_prep.data_sets.packing import pack
 from data_prep.data_sets.verify import verify
 from data_prep.data_sets.verify_text import verify_text
 from data_prep.errors import DataError
@@ -29,7 +31,9 @@ def make_data_set(folder: Path, documents: list[list[int]]) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data_set(tmp_path_factory.mktemp("verify") / "data", DOCUMENTS)
+    folder = make_data_set(tmp_path_factory.mktemp("verify") / "data", DOCUMENTS)
+    pack(folder, seq_len=4)
+    return folder
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def test_a_whole_data_set(whole: Path) -> None:
 
 FILES = [
     "manifest.json",
-    *(f"shard_0000{i}.{kind}" for i in (0, 1) for kind in ("bin", "idx", "metadata.jsonl.zst")),
+    *(f"shard_0000{i}.{kind}" for i in (0, 1) for kind in ("bin", "idx", "metadata.jsonl.zst", "packed_4")),
 ]
 
 
@@ -86,6 +90,52 @@ def test_every_problem_is_named(copy: Path) -> None:
     path.write_bytes(b"\1" + path.read_bytes()[1:])
     with pytest.raises(DataError, match=r"(?s)shard_00000\.bin is missing.*shard_00001\.bin: its bytes changed"):
         verify(copy)
+
+
+def test_sentences(tmp_path: Path) -> None:
+    documents = [[[5, 6], [7, EOD_ID]], [[8, EOD_ID]], []]
+    folder = write_data_set(tmp_path / "data", [documents], eod_id=EOD_ID, split_sentences="en")
+    assert verify(folder).num_sequences == 3
+    path = folder / "shard_00000.idx"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(struct.pack("<4q", 0, 2, 3, 3), struct.pack("<4q", 0, 1, 3, 3)))
+    with pytest.raises(DataError, match=r"not every document ends with .*\n.*shard_00000\.idx: its bytes changed"):
+        verify(folder)
+    path.write_bytes(whole.replace(struct.pack("<4q", 0, 2, 3, 3), struct.pack("<4q", 0, 3, 2, 3)))
+    with pytest.raises(DataError, match="the document boundaries do not rise"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("documents", "split_sentences", "message"),
+    [
+        ([[[5], [], [6]]], "en", "it holds sentences without tokens"),
+        (
+            [[[5], [6]]],
+            None,
+            r"the document boundaries are not 0, 1, 2 \.\.\., as they are where a document is a sequence",
+        ),
+    ],
+)
+def test_sequences_that_are_not_what_the_manifest_says(
+    tmp_path: Path, documents: list[list[list[int]]], split_sentences: str | None, message: str
+) -> None:
+    folder = write_data_set(tmp_path / "data", [documents], split_sentences="en")
+    manifest = load_manifest(folder)
+    preparations = tuple(preparation(one.counters.documents, split_sentences) for one in manifest.preparations)
+    changed = dataclasses.replace(manifest, preparations=preparations)
+    save_manifest(dataclasses.replace(changed, checksum=changed.expected_checksum()), folder)
+    with pytest.raises(DataError, match=message):
+        verify(folder)
+
+
+def test_preparations_that_disagree_on_sentences(tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", [[[[5], [6]]]], split_sentences="en")
+    manifest = load_manifest(folder)
+    changed = dataclasses.replace(manifest, preparations=(preparation(1, "en"), preparation(0)))
+    save_manifest(dataclasses.replace(changed, checksum=changed.expected_checksum()), folder)
+    with pytest.raises(DataError, match="some of its preparations made sentences, and some documents"):
+        verify(folder)
 
 
 def test_files_that_the_manifest_does_not_name(copy: Path) -> None:

@@ -235,6 +235,7 @@ def test_fields_joined_and_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:
     ),
     unit_bytes=st.sampled_from([100, 10**6]),
     dedup=st.booleans(),
+    split_sentences=st.sampled_from([None, "en"]),
 )
 def test_every_line_of_any_input_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory,
@@ -242,11 +243,18 @@ def test_every_line_of_any_input_is_accounted_for(
     content: list[bytes],
     unit_bytes: int,
     dedup: bool,
+    split_sentences: str | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     whole = line("always there") + b"".join(content)
     (folder / "a.jsonl").write_bytes(whole)
-    config = TokenizeConfig(unit_bytes=unit_bytes, max_record_bytes=500, special_in_text="error", dedup=dedup)
+    config = TokenizeConfig(
+        unit_bytes=unit_bytes,
+        max_record_bytes=500,
+        special_in_text="error",
+        dedup=dedup,
+        split_sentences=split_sentences,
+    )
     manifest = make(folder / "out", tokenizer, folder / "a.jsonl", config=config, options=SKIP)
     counters = manifest.preparations[0].counters
     assert counters.lines == len(whole.removesuffix(b"\n").split(b"\n"))
@@ -515,7 +523,7 @@ def test_a_job_that_was_changed_by_hand_is_refused(tmp_path: Path, corpus: Path,
     content = path.read_bytes()
     for old, new in (
         (b'"uint16"', b'"uint8"'),
-        (b'"format_version": 1', b'"format_version": 9'),
+        (b'"format_version": 2', b'"format_version": 9'),
         (b'"kind": "jsonl"', b'"kind": "txt"'),
     ):
         assert old in content

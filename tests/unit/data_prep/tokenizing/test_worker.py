@@ -1,4 +1,4 @@
-"""The small steps of a worker: batches put together, ends of documents, samples, shares."""
+"""The small steps of a worker: batches put together, samples, shares."""
 
 import numpy as np
 import pytest
@@ -8,23 +8,11 @@ from hypothesis import strategies as st
 from data_prep.accounting import Counters
 from data_prep.text.document import Batch
 from data_prep.text.units import Unit
-from data_prep.tokenizing.worker import Sample, drop_duplicates, joined, share, with_ending
-
-DOCUMENTS = st.lists(st.lists(st.integers(0, 499), max_size=4), max_size=12)
+from data_prep.tokenizing.worker import Sample, drop_duplicates, joined, share
 
 
 def batch(texts: list[str], *, weight: int = 1) -> Batch:
     return Batch(texts=list(texts), counters=Counters(lines=len(texts), documents=len(texts)), weight=weight)
-
-
-@given(documents=DOCUMENTS, ending=st.sampled_from([None, 7]))
-def test_each_document_but_empty_ones_gets_its_end(documents: list[list[int]], ending: int | None) -> None:
-    ids = np.array([token for tokens in documents for token in tokens], np.uint32)
-    lengths = np.array(list(map(len, documents)), np.int64)
-    found, found_lengths = with_ending(ids, lengths, ending, np.dtype("<u2"))
-    expected = [tokens + ([] if ending is None else [ending]) for tokens in documents if tokens]
-    assert found.tolist() == [token for tokens in expected for token in tokens]
-    assert found_lengths.tolist() == list(map(len, expected))
 
 
 @given(texts=st.lists(st.lists(st.text(max_size=5), max_size=4), max_size=10), characters=st.integers(1, 12))
