@@ -5,35 +5,38 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import dataset
 from pipeline.config.problems import Problem, from_validation
 from pipeline.config.rules import broken_rules
-from pipeline.config.schema import SECTIONS, RunConfig
+from pipeline.config.schema import LISTS, SECTIONS, RunConfig, Section
 from pipeline.config.source import apply_overrides, read_file
 from pipeline.errors import ConfigError
 
 
-def load(path: Path | str, overrides: Iterable[str] = (), *, check_data: bool = True) -> RunConfig:
+def load(
+    path: Path | str, overrides: Iterable[str] = (), *, check_data: bool = True, for_training: bool = True
+) -> RunConfig:
     """The run config in a YAML file, with `section.key=value` overrides.
 
     Args:
         overrides: values in YAML; a later one wins.
         check_data: look at the data sets too: they must be whole and fit the model, and they give
             `model.vocab_size` where it is left out.
+        for_training: the model must be one that can be trained on the samples; False is for a look at these.
 
     Raises:
         ConfigError: with all problems, each naming its dotted key, the reason and the way out.
     """
     raw, problems = read_file(Path(path))
     problems += apply_overrides(raw, overrides)
-    return _build(raw, problems, check_data=check_data)
+    return _build(raw, problems, check_data=check_data, for_training=for_training)
 
 
-def build(raw: Mapping[str, Any], *, check_data: bool = True) -> RunConfig:
+def build(raw: Mapping[str, Any], *, check_data: bool = True, for_training: bool = True) -> RunConfig:
     """The run config of plain sections, `{"run": {"dir": ...}, ...}`, checked like one that `load` reads."""
-    return _build(dict(raw), [], check_data=check_data)
+    return _build(dict(raw), [], check_data=check_data, for_training=for_training)
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def to_yaml(config: RunConfig) -> str:
     return text
 
 
-def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool) -> RunConfig:
+def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool, for_training: bool = True) -> RunConfig:
     unusable: frozenset[str] = frozenset()
     raw = {name: {} for name in SECTIONS} | {name: {} if value is None else value for name, value in raw.items()}
     found = dataset.read(raw["data"]) if check_data else {}
@@ -61,10 +64,11 @@ def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool) ->
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         wrong_fields = from_validation(error)
-        problems = [*problems, *wrong_fields]
+        problems += wrong_fields
         unusable = unusable.union(*(problem.keys for problem in wrong_fields))
         config = _partial(raw, unusable)
-    problems = [*problems, *broken_rules(config, unusable), *dataset.problems(config, found, unusable)]
+    problems += broken_rules(config, unusable, for_training=for_training)
+    problems += dataset.problems(config, found, unusable)
     if problems:
         raise ConfigError(*(str(problem) for problem in problems))
     return config
@@ -77,5 +81,14 @@ def _partial(raw: Mapping[str, Any], unusable: frozenset[str]) -> RunConfig:
         given = raw[name] if isinstance(raw[name], dict) else {}
         usable = {key: value for key, value in given.items() if key in section.model_fields}
         stand_ins = {key: 1 for key in section.model_fields if f"{name}.{key}" in unusable}
-        sections[name] = section.model_construct(**usable | stand_ins)
+        entries = {key: _entries(section, key, usable[key]) for key in usable if f"{name}.{key}" in LISTS}
+        sections[name] = section.model_construct(**usable | entries | stand_ins)
     return RunConfig.model_construct(**sections)
+
+
+def _entries(section: type[Section], key: str, given: Any) -> Any:
+    """A list of sections as its class has it; what is wrong in it was reported, and no rule reads it."""
+    try:
+        return TypeAdapter(section.model_fields[key].rebuild_annotation()).validate_python(given)
+    except ValidationError:
+        return ()

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.config.schema import SECTIONS
+from pipeline.config.schema import LISTS, SECTIONS, Section
 
 # pydantic's error type -> (why, what to do), filled from the error's own context.
 WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -19,6 +19,10 @@ WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "bool_type": ("it is neither true nor false", "write true or false"),
         "string_type": ("it is not text", "write text, in quotes if YAML reads it as something else"),
         "string_too_short": ("it is empty", "give a path"),
+        "source_type": ("it is neither a path nor a list of sources", "give a path"),
+        "tuple_type": ("it is not a list", "write a list"),
+        "dict_type": ("it is not a table of names and numbers", "write `name: number` lines below it"),
+        "too_short": ("it is empty", "name one at least"),
         "literal_error": ("only {expected} can be used", "choose one of them"),
         "finite_number": ("it is not a finite number", "write a finite number"),
         "greater_than": ("it must be above {gt}", "raise it"),
@@ -47,7 +51,12 @@ class Problem:
 
 def wrong(key: str, value: Any, because: str, do: str) -> Problem:
     """The problem of one value, in the project's wording."""
-    return Problem(text=f"{key}={shown(value)} is wrong because {because}; {do}.", keys=frozenset({key}))
+    return Problem(text=f"{key}={shown(value)} is wrong because {because}; {do}.", keys=frozenset({top_key(key)}))
+
+
+def top_key(key: str) -> str:
+    """The `section.key` that a dotted key is or lies in: `data.train` for `data.train.0.weight`."""
+    return ".".join(key.split(".")[:2])
 
 
 def shown(value: Any) -> str:
@@ -66,27 +75,42 @@ def _from_detail(detail: ErrorDetails) -> Problem:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return _missing(key)
-    if detail["type"] == "extra_forbidden" and isinstance(detail["input"], dict):
+    if detail["type"] == "extra_forbidden" and "." not in key and isinstance(detail["input"], dict):
         return Problem(text=f"{key} is wrong because there is no such section; {_nearest_key(key)}")
     if detail["type"] == "extra_forbidden":
         text = f"{key}={shown(detail['input'])} is wrong because there is no such key; {_nearest_key(key)}"
         return Problem(text=text)
     if detail["type"] == "model_type":
-        text = f"{key}={shown(detail['input'])} is wrong because {key} is a section; write its keys below `{key}:`."
-        return Problem(text=text, keys=frozenset(f"{key}.{name}" for name in SECTIONS[key].model_fields))
+        return _no_section(key, detail["input"])
     because, do = WORDS.get(detail["type"], (detail["msg"], "mend it"))
     context = {name: str(value).replace("'", "") for name, value in detail.get("ctx", {}).items()}
     return wrong(key, detail["input"], because.format(**context), do.format(**context))
 
 
+def _no_section(key: str, value: Any) -> Problem:
+    text = f"{key}={shown(value)} is wrong because {key} is a section; write its keys below `{key}:`."
+    keys = [f"{key}.{name}" for name in SECTIONS[key].model_fields] if key in SECTIONS else [top_key(key)]
+    return Problem(text=text, keys=frozenset(keys))
+
+
 def _missing(key: str) -> Problem:
-    section, name = key.split(".")
-    meaning = (SECTIONS[section].model_fields[name].description or "").rstrip(".")
-    return Problem(text=f"{key} is missing ({meaning}); set it.", keys=frozenset({key}))
+    owner, _, name = key.rpartition(".")
+    meaning = (_section_at(owner).model_fields[name].description or "").rstrip(".")
+    return Problem(text=f"{key} is missing ({meaning}); set it.", keys=frozenset({top_key(key)}))
+
+
+def _section_at(owner: str) -> type[Section]:
+    """The class of the section that a dotted key names, also of an entry of a list, `data.train.0`."""
+    return SECTIONS[owner] if owner in SECTIONS else LISTS[owner.rpartition(".")[0]]
 
 
 def _nearest_key(key: str) -> str:
     """What to do about an unknown key, as the end of a sentence: the nearest one, of its own section if it can be."""
+    owner, _, last = key.rpartition(".")
+    if owner.rpartition(".")[0] in LISTS:
+        fields = _section_at(owner).model_fields
+        nearest = _closest(last, fields)
+        return f"did you mean {nearest}?" if nearest else f"its keys are {', '.join(fields)}."
     section, _, name = key.partition(".")
     if not name or section not in SECTIONS:
         nearest = _closest(section, SECTIONS)

@@ -1,15 +1,33 @@
 """What the values of a run config must agree on, as data. Types and ranges of single values are in `schema`."""
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
+from pipeline.config.data_rules import DATA_RULES, TRAINING_RULES
 from pipeline.config.problems import Problem
 from pipeline.config.rule import Rule, default_of, multiple, problem, value_of
 from pipeline.config.schema import RunConfig
 
+# Objective -> the keys that it alone reads.
+OBJECTIVE_KEYS = {
+    "causal": ("fim_rate", "fim_spm_share", "fim_cut"),
+    "masked": (
+        *("mask_rate", "mask_token_share", "random_token_share", "masking", "max_ngram", "pairs", "short_share"),
+    ),
+    "span": ("denoiser", "noise_density", "mean_span_length", "target_len"),
+}
 
-def broken_rules(config: RunConfig, unusable: AbstractSet[str] = frozenset()) -> list[Problem]:
-    """The problem of every rule that `config` breaks, leaving out the rules that read an `unusable` key."""
-    usable = [rule for rule in RULES if unusable.isdisjoint(rule.reads)]
+
+def broken_rules(
+    config: RunConfig, unusable: AbstractSet[str] = frozenset(), *, for_training: bool = True
+) -> list[Problem]:
+    """The problem of every rule that `config` breaks, leaving out the rules that read an `unusable` key.
+
+    Args:
+        for_training: also whether the model can be trained on the samples.
+    """
+    rules = RULES + (TRAINING_RULES if for_training else ())
+    usable = [rule for rule in rules if unusable.isdisjoint(rule.reads)]
     return [problem(rule, config, usable) for rule in usable if rule.broken(config)]
 
 
@@ -19,6 +37,8 @@ def ineffective_settings(config: RunConfig) -> list[str]:
     unevaluated = config.data.validation is None
     constant = config.schedule.decay == "constant"
     table = (
+        *_idle_objective_keys(config),
+        *_idle_data_keys(config),
         ("checkpoint.keep_last", unsaved, "checkpoint.every_steps=null saves the last step only"),
         ("monitor.eval_every_steps", unevaluated, "data.validation=null runs no evaluation"),
         ("monitor.eval_samples", unevaluated, "data.validation=null runs no evaluation"),
@@ -31,6 +51,26 @@ def ineffective_settings(config: RunConfig) -> list[str]:
         for key, idle, reason in table
         if idle and value_of(config, key) != default_of(key)
     ]
+
+
+def _idle_objective_keys(config: RunConfig) -> Iterator[tuple[str, bool, str]]:
+    objective = config.objective
+    for name, keys in OBJECTIVE_KEYS.items():
+        for key in keys:
+            yield f"objective.{key}", objective.name != name, f"objective.name={objective.name} does not read it"
+    yield "objective.fim_spm_share", not objective.fim_rate, "objective.fim_rate=0 moves no middle"
+    yield "objective.fim_cut", not objective.fim_rate, "objective.fim_rate=0 moves no middle"
+    yield "objective.max_ngram", objective.masking != "ngram", f"objective.masking={objective.masking} hides no n-grams"
+    yield "objective.short_share", objective.pairs == "none", "objective.pairs=none makes none"
+    for key in ("noise_density", "mean_span_length"):
+        yield f"objective.{key}", objective.denoiser != "span", f"objective.denoiser={objective.denoiser} has its own"
+
+
+def _idle_data_keys(config: RunConfig) -> Iterator[tuple[str, bool, str]]:
+    data = config.data
+    if len(data.train) == 1:
+        yield "data.temperature", True, "data.train has one source"
+        yield "data.phases", True, "data.train has one source"
 
 
 def _head_dim_is_derived(config: RunConfig) -> bool:
@@ -68,6 +108,7 @@ def _why_accumulation(config: RunConfig) -> str:
 
 
 RULES: tuple[Rule, ...] = (
+    *DATA_RULES,
     multiple(
         "model.num_attention_heads",
         of=["parallel.tensor_parallel_size"],

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.batch import accumulation_steps
 
@@ -80,17 +81,106 @@ class ModelConfig(Section):
 class ObjectiveConfig(Section):
     """What the model learns to predict."""
 
-    name: Literal["causal"] = "causal"
-    """Training objective: causal predicts each next token."""
+    name: Literal["causal", "masked", "span"] = "causal"
+    """causal predicts each next token; masked, as BERT does, hidden ones; span, as T5 does, spans that were cut out."""
+    fim_rate: float = Field(default=0.0, ge=0, le=1)
+    """causal: share of documents whose middle is moved to the end, to be filled in."""
+    fim_spm_share: float = Field(default=0.5, ge=0, le=1)
+    """causal: share of these in which the suffix comes first (SPM), not the prefix (PSM)."""
+    fim_cut: Literal["character", "token"] = "character"
+    """causal: where the middle may begin and end."""
+    mask_rate: float = Field(default=0.15, gt=0, lt=1)
+    """masked: share of tokens to predict."""
+    mask_token_share: float = Field(default=0.8, ge=0, le=1)
+    """masked: share of these that become the mask token."""
+    random_token_share: float = Field(default=0.1, ge=0, le=1)
+    """masked: share of these that become a random token; the others stay."""
+    masking: Literal["token", "whole_word", "ngram", "span"] = "token"
+    """masked: what is hidden together: a token, a word, up to max_ngram words, or a span of words (SpanBERT)."""
+    max_ngram: int = Field(default=3, ge=1, le=100)
+    """masked: most words of an n-gram; n comes with a probability in proportion to 1/n."""
+    pairs: Literal["none", "nsp", "sop"] = "none"
+    """masked: one text, or two segments: is the second the next one (nsp), are they in order (sop)?"""
+    short_share: float = Field(default=0.1, ge=0, le=1)
+    """masked: share of pairs that are made for a shorter sequence, of random length."""
+    denoiser: Literal["span", "prefix", "ul2"] = "span"
+    """span: span corruption, prefix language model, or UL2's mixture of both."""
+    noise_density: float = Field(default=0.15, gt=0, lt=1)
+    """span: share of tokens that are cut out."""
+    mean_span_length: float = Field(default=3.0, ge=1)
+    """span: of the parts that are cut out, in tokens."""
+    target_len: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    """span: positions of the decoder; null is what the raw tokens of one sample fill."""
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether a sample is a pair of segments."""
+        return self.name == "masked" and self.pairs != "none"
+
+
+class SourceConfig(Section):
+    """One source of training tokens."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Folder of a data set, a shard, a pattern of these, or a .bin/.idx pair; relative to the current directory."""
+    name: Annotated[str, Field(min_length=1)] = Field(default_factory=lambda given: given["path"])
+    """What it is called in phases, reports and messages; its path when left out."""
+    weight: float | None = Field(default=None, ge=0)
+    """Its share of the samples, relative to the other sources'."""
+    tokens: Count | None = None
+    """Instead of weights: tokens to be read of each source, of which only the proportions count."""
+    max_epochs: float | None = Field(default=None, gt=0)
+    """How often it may be read; null does not bound it."""
+    replaced_by: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the source that has its share after max_epochs; null gives it to all others."""
+
+
+class PhaseConfig(Section):
+    """Other weights from a step on."""
+
+    from_step: Annotated[int, Field(ge=2)] | None = None
+    """The first step with these weights, counted in steps of batch.global_batch_size."""
+    from_sample: Count | None = None
+    """In place of from_step: samples of the run before these weights, whatever the batch sizes were."""
+    weights: dict[str, Annotated[float, Field(ge=0)]]
+    """Name of a source -> its weight; a source that is left out has none."""
+
+
+def _as_tuple(given: Any) -> Any:
+    """A list in YAML is a tuple."""
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _as_sources(given: Any) -> Any:
+    """A single path is the only source."""
+    if isinstance(given, str):
+        return ({"path": given},)
+    if not isinstance(given, list | tuple):
+        raise PydanticCustomError("source_type", "no source")
+    return _as_tuple(given)
 
 
 class DataConfig(Section):
     """Where the tokens come from."""
 
-    train: Annotated[str, Field(min_length=1)]
-    """Folder of the training data set (manifest.json and shards); relative to the current directory."""
+    train: Annotated[tuple[SourceConfig, ...], BeforeValidator(_as_sources), Field(min_length=1)]
+    """Path of the training tokens, or a list of sources; see SourceConfig."""
     validation: Annotated[str, Field(min_length=1)] | None = None
-    """Folder of the held-out data set; null runs no evaluation."""
+    """Path of the held-out tokens; null runs no evaluation."""
+    tokenizer: Annotated[str, Field(min_length=1)] | None = None
+    """Folder or file of the tokenizer; null takes the one that the manifest of the training tokens names."""
+    temperature: float | None = Field(default=None, ge=1)
+    """Weights from the sources' sizes: tokens to the power of 1 / temperature; 1 is in proportion to size."""
+    phases: Annotated[tuple[PhaseConfig, ...], BeforeValidator(_as_tuple)] = ()
+    """Changes of weights during the run; see PhaseConfig."""
+    packing: bool = False
+    """causal: whole documents, as `pretrain data pack` put them together, in place of windows over the tokens."""
+    reset_positions: bool = False
+    """causal: positions start at 0 in each document."""
+    attend_within_documents: bool = False
+    """causal: a token sees those of its own document only, and no token predicts the next document."""
+    reading: Literal["mmap", "pread"] = "mmap"
+    """How shards are read; pread suits file systems that map badly, such as those over networks."""
     prefetch_batches: Count = 4
     """Micro-batches read ahead by a thread."""
 
@@ -223,6 +313,12 @@ class RunConfig(Section):
         return self.batch.global_batch_size * self.model.seq_len
 
     @property
+    def phase_starts(self) -> list[int]:
+        """Samples of the run before each phase of the data."""
+        batch = self.batch.global_batch_size
+        return [phase.from_sample or ((phase.from_step or 1) - 1) * batch for phase in self.data.phases]
+
+    @property
     def decay_steps(self) -> int:
         """Steps after which the schedule stays at `min_lr`."""
         return self.schedule.decay_steps or self.run.steps
@@ -237,3 +333,6 @@ SECTIONS: Mapping[str, type[Section]] = MappingProxyType(
     {name: section for name, section in get_type_hints(RunConfig).items() if name in RunConfig.model_fields}
 )
 """Section name -> its class, in the order of the file."""
+
+LISTS: Mapping[str, type[Section]] = MappingProxyType({"data.train": SourceConfig, "data.phases": PhaseConfig})
+"""Dotted key -> class of the entries, for keys that hold a list of sections."""

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.stream_windows import num_windows
 from pipeline.data.token_stream import TokenStream
 from pipeline.errors import DataError
+from pipeline.shards import find_shards
 
 CHUNK_TOKENS = 2**24
 
@@ -20,26 +22,26 @@ def unigram_loss(train: Path, heldout: Path, *, vocab_size: int, seq_len: int, s
     Raises:
         DataError: a data set is missing or damaged, or `heldout` holds no whole window.
     """
-    stream = TokenStream(heldout)
-    windows = num_windows(stream, heldout, seq_len=seq_len, samples=samples)
-    counts = _counts(TokenStream(train), 0, None, vocab_size)
+    stream = TokenStream(find_shards(str(heldout)))
+    windows = windows_to_use(stream, seq_len=seq_len, samples=samples)
+    counts = _counts(TokenStream(find_shards(str(train))), 0, None, vocab_size)
     targets = _counts(stream, 1, 1 + windows * seq_len, vocab_size)
     log_probabilities = np.log(counts + 1.0) - np.log(counts.sum() + vocab_size)
     return float(-(targets * log_probabilities).sum() / targets.sum())
 
 
-def num_windows(stream: TokenStream, folder: Path, *, seq_len: int, samples: int | None = None) -> int:
-    """Windows of `seq_len` targets that an evaluation on `stream`, the data set in `folder`, uses.
+def windows_to_use(stream: TokenStream, *, seq_len: int, samples: int | None = None) -> int:
+    """Windows of `seq_len` targets that an evaluation on `stream` uses.
 
     Raises:
         DataError: there is not one, or there are fewer than `samples`.
     """
-    available = stream.num_windows(seq_len + 1)
+    available = num_windows(len(stream), length=seq_len + 1, stride=seq_len)
     wanted = available if samples is None else samples
     if not 1 <= wanted <= available:
         raise DataError(
-            f"{folder} has {len(stream)} tokens, that is {available} windows of {seq_len} and the token after; "
-            f"{max(wanted, 1)} are needed. Give more text" + (", or fewer samples." if samples else ".")
+            f"{stream.shards.path} has {len(stream)} tokens, that is {available} windows of {seq_len} and the token "
+            f"after; {max(wanted, 1)} are needed. Give more text" + (", or fewer samples." if samples else ".")
         )
     return wanted
 

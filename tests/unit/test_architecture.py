@@ -15,19 +15,27 @@ REPO = Path(__file__).parents[2]
 LAYERS = (
     ("pipeline.cli",),
     ("pipeline.quickstart", "pipeline.preload"),
-    ("pipeline.train", "pipeline.finetune", "pipeline.generate", "pipeline.evaluate"),
+    (
+        "pipeline.train",
+        "pipeline.finetune",
+        "pipeline.generate",
+        "pipeline.evaluate",
+        "pipeline.preview",
+        "pipeline.validate",
+    ),
     ("pipeline.launch", "pipeline.convert"),
     ("pipeline.checkpoint", "pipeline.monitor"),
     ("pipeline.engine",),
     ("pipeline.checkpoint.files",),  # how the engine reaches the disk; the rest of checkpoint drives the engine
     ("pipeline.checkpoint.manifest",),
     ("pipeline.data", "pipeline.optim"),
-    ("pipeline.models", "pipeline.objectives"),
+    ("pipeline.models",),
     ("pipeline.distributed", "pipeline.stop", "pipeline.started_rank"),
     ("pipeline.rendezvous",),
     ("pipeline.cpu",),
     ("pipeline.topology",),
     ("pipeline.config",),
+    ("pipeline.objectives", "pipeline.shards"),
     ("pipeline.log",),
     ("pipeline.devices",),
     ("pipeline.errors",),
@@ -38,7 +46,7 @@ LAYERS = (
     ("data_prep.tokenizing",),
     ("data_prep.engine", "data_prep.text"),
     ("data_prep.tokenizer",),
-    ("data_prep.writer", "data_prep.metadata"),
+    ("data_prep.writer", "data_prep.metadata", "data_prep.packing"),
     ("data_prep.manifest",),
     ("data_prep.format", "data_prep.ragged", "data_prep.records", "data_prep.accounting", "data_prep.checksum"),
     ("data_prep.atomic", "data_prep.progress", "data_prep.zstd", "data_prep.arguments"),
@@ -52,6 +60,8 @@ WITHOUT_TORCH = (
     "pipeline.config",
     "pipeline.topology",
     "pipeline.objectives",
+    "pipeline.shards",
+    "pipeline.data",
     "pipeline.log",
     "pipeline.devices",
     "pipeline.rendezvous",
@@ -65,7 +75,7 @@ ONLY_IN = {"deepspeed": ("pipeline.engine", "pipeline.checkpoint")}
 
 # What pipeline takes from data_prep, and the units that take more.
 SHARED = (
-    *(f"data_prep.{module}" for module in ("atomic", "errors", "format", "manifest", "progress")),
+    *(f"data_prep.{module}" for module in ("atomic", "errors", "format", "manifest", "packing", "progress")),
     *("data_prep.text.readers", "data_prep.tokenizer.loading", "data_prep.tokenizer.tokenizers"),
 )
 ALSO_TAKES = {"pipeline.cli": ("data_prep.arguments", "data_prep.cli"), "pipeline.quickstart": ("data_prep",)}

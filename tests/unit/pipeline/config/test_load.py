@@ -83,7 +83,7 @@ def test_all_problems_come_at_once(run_yaml: Path) -> None:
         ("optimizer.lr=.nan", "optimizer.lr=nan is wrong because it is not a finite number"),
         ("optimizer.lr=0", "optimizer.lr=0 is wrong because it must be above 0"),
         ("optimizer.beta1=1", "optimizer.beta1=1 is wrong because it must be below 1"),
-        ("data.train=", "data.train=null is wrong because it is not text"),
+        ("data.train=", "data.train=null is wrong because it is neither a path nor a list of sources"),
         ("model.tie_embeddings=1", "model.tie_embeddings=1 is wrong because it is neither true nor false"),
     ],
 )
@@ -195,12 +195,12 @@ def test_data_sets_must_fit_the_model_and_each_other(tmp_path: Path) -> None:
 
 def test_a_missing_data_set_is_one_problem(run_yaml: Path) -> None:
     [problem] = problems(run_yaml, "data.train=/nowhere", "model.vocab_size=null", check_data=True)
-    assert problem.startswith("data.train=/nowhere is wrong because /nowhere is not a data set")
+    assert problem.startswith("data.train=/nowhere is wrong because /nowhere is neither a data set nor")
 
 
 def test_a_missing_training_set_says_nothing_of_the_vocabulary(tmp_path: Path) -> None:
     validation = str(data_set(tmp_path / "validation"))
     made = sections({"data.train": "nowhere", "data.validation": validation, "model.vocab_size": None})
-    with pytest.raises(ConfigError, match="nowhere is not a data set") as caught:
+    with pytest.raises(ConfigError, match="nowhere is neither a data set nor") as caught:
         build(made)
     assert not any("vocab_size" in problem for problem in caught.value.problems)

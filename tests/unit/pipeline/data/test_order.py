@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.order import sample_ids
-from pipeline.errors import DataError
+from pipeline.data.order import CHUNK, SourceOrder, permuted
 
 sizes = st.integers(1, 3000)
 seeds = st.integers(0, 2**32 - 1)
 
 
 def epoch_of(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return sample_ids(num_samples=num_samples, seed=seed, position=epoch * num_samples, count=num_samples)
+    return permuted(np.arange(num_samples), size=num_samples, key=f"{seed}:{epoch}")
 
 
 @given(sizes, seeds, st.integers(0, 1000))
@@ -23,14 +22,29 @@ def test_an_epoch_holds_each_sample_once(num_samples: int, seed: int, epoch: int
     assert np.array_equal(np.sort(ids), np.arange(num_samples))
 
 
+def test_an_epoch_of_many_chunks_holds_each_sample_once() -> None:
+    size = 5 * CHUNK + 3
+    assert np.array_equal(np.sort(epoch_of(size, 1, 0)), np.arange(size))
+
+
 @given(sizes, seeds, st.integers(0, 10_000), st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_the_order_does_not_depend_on_how_it_is_cut(num_samples: int, seed: int, start: int, counts: list[int]) -> None:
-    position, pieces = start, []
+    order, position, pieces = SourceOrder(num_samples=num_samples, key=str(seed)), start, []
     for count in counts:
-        pieces.append(sample_ids(num_samples=num_samples, seed=seed, position=position, count=count))
+        pieces.append(np.stack(order.epochs_and_ids(np.arange(position, position + count))))
         position += count
-    whole = sample_ids(num_samples=num_samples, seed=seed, position=start, count=sum(counts))
-    assert np.array_equal(np.concatenate(pieces), whole)
+    fresh = SourceOrder(num_samples=num_samples, key=str(seed))
+    whole = np.stack(fresh.epochs_and_ids(np.arange(start, start + sum(counts))))
+    assert np.array_equal(np.concatenate(pieces, axis=1), whole)
+
+
+@given(sizes, seeds, st.sets(st.integers(0, 20_000), max_size=50))
+def test_a_rank_sees_at_its_places_what_is_there(num_samples: int, seed: int, places: set[int]) -> None:
+    indices = np.array(sorted(places), np.int64)
+    epochs, ids = SourceOrder(num_samples=num_samples, key=str(seed)).epochs_and_ids(indices)
+    assert epochs.tolist() == [index // num_samples for index in indices.tolist()]
+    for index, epoch, found in zip(indices.tolist(), epochs.tolist(), ids.tolist(), strict=True):
+        assert epoch_of(num_samples, seed, epoch)[index % num_samples] == found
 
 
 @given(st.integers(100, 3000), seeds, st.integers(0, 100))
@@ -62,18 +76,16 @@ def test_every_permutation_of_a_small_set_comes_about_as_often() -> None:
     assert chi_squared < 57, "chi-squared of 23 degrees of freedom is above 57 once in 10,000"
 
 
-def test_far_positions_of_huge_data_sets_are_had_at_once() -> None:
-    num_samples = 2**52 + 12345
-    ids = sample_ids(num_samples=num_samples, seed=1, position=3 * num_samples - 2, count=4)
+@pytest.mark.parametrize("num_samples", [10**12, 2**40, 2**52 + 12345, 2**63 - 1])
+def test_any_place_of_a_huge_order_is_had_at_once(num_samples: int) -> None:
+    offsets = np.array([0, 1, num_samples // 2, num_samples - 2, num_samples - 1])
+    ids = permuted(offsets, size=num_samples, key="huge")
     assert ((ids >= 0) & (ids < num_samples)).all()
-    assert len(set(ids.tolist())) == 4
+    assert len(set(ids.tolist())) == len(offsets)
+    assert np.array_equal(permuted(offsets[3:4], size=num_samples, key="huge"), ids[3:4])
 
 
 def test_the_order_stays_as_it_is() -> None:
     """A change of these numbers breaks the resumption of every run begun before it."""
-    assert sample_ids(num_samples=1000, seed=1234, position=998, count=6).tolist() == [71, 888, 247, 595, 675, 272]
-
-
-def test_a_data_set_without_samples_is_refused() -> None:
-    with pytest.raises(DataError, match=r"no whole sample.*model\.seq_len"):
-        sample_ids(num_samples=0, seed=1, position=0, count=1)
+    _, ids = SourceOrder(num_samples=1000, key="1234:source").epochs_and_ids(np.arange(998, 1004))
+    assert ids.tolist() == [924, 229, 620, 211, 815, 371]

@@ -1,56 +1,98 @@
-"""The stream over shards, against their plain concatenation."""
+"""The token stream: any stretch of it is what a plain list of all documents holds, however it is read."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.token_stream import TokenStream
+from pipeline.data.token_stream import Reading, TokenStream
+from pipeline.errors import DataError
+from pipeline.shards import find_shards
 from tests.data_sets import write_data_set
 
-documents = st.lists(st.integers(0, 999), max_size=6)
-datasets = st.lists(st.lists(documents, max_size=3), min_size=1, max_size=5)
+SHARDS = [[range(5), range(5, 6), range(6, 20)], [], [range(20, 41)], [range(41, 43), range(43, 50)]]
+TOKENS = list(range(50))
+STARTS = [0, 5, 6, 20, 41, 43]
 
 
-@settings(max_examples=25)  # each writes files and syncs them
-@given(datasets, st.data())
-def test_reads_are_those_of_the_concatenation(shards: list[list[list[int]]], draw: st.DataObject) -> None:
-    plain = [token for shard in shards for document in shard for token in document]
-    with tempfile.TemporaryDirectory() as folder:
-        stream = TokenStream(write_data_set(Path(folder), shards))
-        assert len(stream) == len(plain)
-        start = draw.draw(st.integers(0, len(plain)))
-        end = draw.draw(st.integers(start, len(plain)))
-        found = stream.read(start, end - start)
-        assert found.tolist() == plain[start:end]
+@pytest.fixture(scope="module", params=["mmap", "pread", "sentences"])
+def stream(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TokenStream:
+    folder = tmp_path_factory.mktemp("data")
+    if request.param == "sentences":
+        sentences = [[_sentences(document) for document in shard] for shard in SHARDS]
+        return TokenStream(find_shards(str(write_data_set(folder, sentences, split_sentences="en"))))
+    return TokenStream(find_shards(str(write_data_set(folder, SHARDS))), reading=request.param)
 
 
-@settings(max_examples=15)
-@given(st.integers(0, 40), st.integers(2, 7))
-def test_windows_predict_each_token_once(num_tokens: int, length: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        stream = TokenStream(
-            write_data_set(Path(folder), [[range(num_tokens // 2)], [range(num_tokens // 2, num_tokens)]])
-        )
-        windows = [stream.window(index, length).tolist() for index in range(stream.num_windows(length))]
-    predicted = [token for window in windows for token in window[1:]]
-    assert predicted == list(range(1, 1 + len(predicted)))
-    assert num_tokens - 1 - len(predicted) < length - 1, "a window more would have fitted"
+def _sentences(document: range) -> list[range]:
+    """A document in two or more parts, if it has more than one token."""
+    return [document[:1], *(document[at : at + 3] for at in range(1, len(document), 3))]
 
 
-@pytest.mark.parametrize(("start", "count"), [(-1, 2), (5, 2), (7, 0), (0, 7)])
-def test_what_is_not_in_the_stream_is_refused(tmp_path: Path, start: int, count: int) -> None:
-    stream = TokenStream(write_data_set(tmp_path, [[[1, 2]], [[3, 4, 5, 6]]]))
-    with pytest.raises(IndexError, match="are not in a stream of 6"):
-        stream.read(start, count)
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_reads_any_stretch(stream: TokenStream, start: int, end: int) -> None:
+    start, end = sorted((start, end))
+    found = stream.read(start, end - start)
+    assert found.tolist() == TOKENS[start:end]
+    assert found.dtype == np.uint16
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(65536, np.uint16), (65537, np.int32)])
-def test_ids_keep_their_dtype(tmp_path: Path, vocab_size: int, dtype: type) -> None:
-    stream = TokenStream(write_data_set(tmp_path, [[[vocab_size - 1]]], vocab_size=vocab_size))
-    found = stream.read(0, 1)
-    assert found.dtype == dtype
-    assert found.tolist() == [vocab_size - 1]
+@given(st.lists(st.integers(0, 49), max_size=5), st.integers(1, 120))
+def test_gathers_stretches_and_goes_on_at_the_beginning(stream: TokenStream, starts: list[int], length: int) -> None:
+    found = stream.gather(np.array(starts, np.int64), length)
+    assert found.shape == (len(starts), length)
+    assert found.tolist() == [[(start + offset) % 50 for offset in range(length)] for start in starts]
+
+
+@given(st.integers(0, 49))
+def test_finds_the_document_of_a_token(stream: TokenStream, position: int) -> None:
+    number = stream.document_at(position)
+    assert number == sum(start <= position for start in STARTS) - 1
+    document = stream.document(number)
+    assert document.start == STARTS[number]
+    assert document.sequence_lengths.sum() == [*STARTS, 50][number + 1] - STARTS[number]
+    assert len(document.sequence_places) == len(document.sequence_lengths)
+
+
+@given(st.integers(0, 49), st.integers(0, 110))
+def test_finds_where_documents_start(stream: TokenStream, start: int, count: int) -> None:
+    found = stream.document_starts(start, count)
+    assert found.tolist() == [place for place in range(start, start + count) if place % 50 in STARTS]
+
+
+def test_counts(stream: TokenStream) -> None:
+    assert (len(stream), stream.num_documents) == (50, 6)
+    with pytest.raises(IndexError):
+        stream.read(49, 2)
+
+
+@pytest.mark.parametrize("reading", ["mmap", "pread"])
+def test_wide_ids(tmp_path: Path, reading: Reading) -> None:
+    folder = write_data_set(tmp_path / "wide", [[[99_999, 0]]], vocab_size=100_000)
+    found = TokenStream(find_shards(str(folder)), reading=reading).read(0, 2)
+    assert (found.tolist(), found.dtype) == ([99_999, 0], np.int32)
+
+
+def test_a_file_that_was_cut_since_is_named(tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", SHARDS)
+    stream = TokenStream(find_shards(str(folder)), reading="pread")
+    (folder / "shard_00000.bin").write_bytes(b"\0\0")
+    with pytest.raises(DataError, match=r"shard_00000\.bin ends at byte 2: it was cut"):
+        stream.read(0, 5)
+
+
+def test_an_empty_document_beside_one_of_several_sentences_hides_no_start(tmp_path: Path) -> None:
+    """As many documents as sequences, and yet no document is one sequence."""
+    folder = write_data_set(tmp_path / "data", [[[[1, 2], [3, 4]], []], [[[5]], [], [[6], [7]]]], split_sentences="en")
+    stream = TokenStream(find_shards(str(folder)))
+    assert sorted(set(stream.document_starts(0, 7).tolist())) == [0, 4, 5]
+    assert [stream.document_at(position) for position in (0, 3, 4, 5)] == [0, 0, 2, 4]
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", [[[number]] for number in range(600)])
+    for reading in ("mmap", "pread"):
+        stream = TokenStream(find_shards(str(folder)), reading=reading)  # type: ignore[arg-type]
+        assert stream.gather(np.arange(600)[::-1].copy(), 1)[:, 0].tolist() == list(range(600))[::-1]

@@ -9,6 +9,7 @@ import pytest
 from pipeline.data import unigram
 from pipeline.data.token_stream import TokenStream
 from pipeline.errors import DataError
+from pipeline.shards import find_shards
 from tests.small_models import VOCAB_SIZE, make_data
 
 
@@ -21,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("samples", [None, 2])
 def test_loss_of_a_plain_loop(data: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, samples: int | None) -> None:
     monkeypatch.setattr(unigram, "CHUNK_TOKENS", chunk)
-    train, held_out = (TokenStream(data / name) for name in ("train", "validation"))
+    train, held_out = (TokenStream(find_shards(str(data / name))) for name in ("train", "validation"))
     counts = Counter(train.read(0, len(train)).tolist())
     windows = samples or (len(held_out) - 1) // 24
     targets = held_out.read(1, windows * 24).tolist()
