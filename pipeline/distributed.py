@@ -1,18 +1,23 @@
 """The process groups of one rank: torch's world, megatron-core's grid, and the device that the rank drives."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from megatron.core import parallel_state, tensor_parallel
-from torch._C._distributed_c10d import HashStore
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
 from pipeline import cpu, rendezvous
 from pipeline.devices import Device
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, UserError
 from pipeline.topology import Topology
+
+Made = TypeVar("Made")
 
 # The random stream that megatron-core's layers draw from where tensor-parallel ranks must differ.
 MODEL_PARALLEL_STREAM = "model-parallel-rng"
@@ -57,7 +62,7 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
             torch.set_num_threads(max(len(os.sched_getaffinity(0)) // neighbours, 1))
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        init_method=rendezvous.init_method(),
+        store=meet(timeout_seconds=timeout_seconds),
         rank=int(os.environ["RANK"]),
         world_size=world_size,
         timeout=timedelta(seconds=timeout_seconds),
@@ -68,6 +73,56 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
         create_gloo_process_groups=False,
     )
     seed_streams(seed, topology.coordinate(torch.distributed.get_rank()).tensor)
+
+
+def meet(problem: str | None = None, *, timeout_seconds: int = 1800) -> Store:
+    """Wait for all ranks that the environment speaks of, and tell them if this one cannot take part.
+
+    Args:
+        problem: why this rank cannot go on; None if it can.
+
+    Returns:
+        The place where they have met.
+
+    Raises:
+        UserError: a rank cannot go on; every rank raises the same, so that none waits for it.
+    """
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    timeout = timedelta(seconds=timeout_seconds)
+    store, _, _ = next(torch_rendezvous(rendezvous.init_method(), rank, world_size, timeout=timeout))
+    if problem is not None:
+        store.set(f"problem/{store.add('problems', 1)}", f"rank {rank} on {socket.gethostname()}: {problem}")
+    if store.add("ranks", 1) == world_size:
+        store.set("complete", "")
+    store.wait(["complete"], timeout)
+    if num_problems := store.add("problems", 0):
+        first = store.get("problem/1").decode()
+        if store.add("told", 1) == world_size:
+            store.set("all told", "")
+        if rank == 0:  # the place may be in this process
+            store.wait(["all told"], timeout)
+        raise UserError(first if num_problems == 1 else f"{first} ({num_problems} ranks of {world_size} say so)")
+    return PrefixStore("world", store)
+
+
+def on_all_ranks(make: Callable[[], Made]) -> Made:
+    """What `make` returns; if it fails on any rank, all ranks raise a UserError that says where, so that none waits."""
+    try:
+        made, problem = make(), None
+    except Exception as error:  # noqa: BLE001 (told to all)
+        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    problems = all_gathered(None if problem is None else (socket.gethostname(), problem))
+    if found := [(rank, *told) for rank, told in enumerate(problems) if told is not None]:
+        rank, host, text = found[0]
+        raise UserError(text if len(found) == len(problems) else f"rank {rank} on {host}: {text}")
+    return made
+
+
+def all_gathered(value: Made) -> list[Made]:
+    """The `value` of each rank, on every rank; called by all of them."""
+    values: list[Made] = [value] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def seed_streams(seed: int, tensor_rank: int) -> None:

@@ -6,15 +6,17 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from data_prep.progress import progress
 from pipeline.convert.hugging_face import load_causal_model
 from pipeline.data.token_stream import TokenStream
-from pipeline.data.unigram import num_windows
+from pipeline.data.unigram import windows_to_use
 from pipeline.errors import DataError
 from pipeline.objectives import causal
+from pipeline.shards import find_shards
 
 BATCH_TOKENS = 4096  # logits of so many positions are in memory at a time
 
@@ -47,16 +49,17 @@ def evaluate(folder: Path, dataset: Path, *, samples: int | None = None) -> Eval
         UserError: the folder holds no model.
         DataError: the data set is missing, too short, or has more ids than the model.
     """
-    stream = TokenStream(dataset)
+    stream = TokenStream(find_shards(str(dataset)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_causal_model(folder).to(device)
-    if stream.manifest.vocab_size > model.config.vocab_size:
+    num_ids = stream.shards.vocab_size or stream.shards.highest_id + 1
+    if num_ids > model.config.vocab_size:
         raise DataError(
-            f"{dataset} has {stream.manifest.vocab_size} token ids but the model in {folder} knows "
+            f"{dataset} has {num_ids} token ids but the model in {folder} knows "
             f"{model.config.vocab_size}. Tokenize the text with the model's own tokenizer."
         )
     seq_len = model.config.max_position_embeddings
-    windows = num_windows(stream, dataset, seq_len=seq_len, samples=samples)
+    windows = windows_to_use(stream, seq_len=seq_len, samples=samples)
     size = max(1, BATCH_TOKENS // seq_len)
     total = 0.0
     with progress("evaluate", total=windows * seq_len, unit="tokens") as shown:
@@ -70,9 +73,8 @@ def evaluate(folder: Path, dataset: Path, *, samples: int | None = None) -> Eval
 
 
 def _batch(stream: TokenStream, indices: range, seq_len: int) -> tuple[torch.Tensor, torch.Tensor]:
-    length = causal.window_length(seq_len)
-    windows = torch.stack([torch.from_numpy(stream.window(index, length).astype("int64")) for index in indices])
-    inputs, labels = causal.inputs_and_labels(windows.numpy())
+    starts = np.arange(indices.start, indices.stop) * seq_len
+    inputs, labels = causal.inputs_and_labels(stream.gather(starts, causal.window_length(seq_len)))
     return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 

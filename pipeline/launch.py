@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -29,6 +29,7 @@ from pipeline.started_rank import PARENT, Failure, rank_main
 # that has done it. A process that has touched CUDA must not fork.
 PRELOAD = ["pipeline.preload"]
 TRAIN = "pipeline.train:train"
+MEET = "pipeline.distributed:meet"
 STOP_GRACE_SECONDS = 8.0
 FAILURES_MEET_SECONDS = 2.0
 
@@ -47,11 +48,24 @@ class _Started:
 
 def command(args: argparse.Namespace) -> int:
     """`pretrain train RUN.yaml [a.b=c ...]`."""
-    config = load(args.config, args.overrides)
+    config = _load(args)
     for remark in ineffective_settings(config):
         print(f"warning: {remark}", file=sys.stderr)
     train(config)
     return 0
+
+
+def _load(args: argparse.Namespace) -> RunConfig:
+    """The run config. Where ranks were started on several machines, all of them learn what is wrong on one."""
+    try:
+        return load(args.config, args.overrides)
+    except Exception as error:
+        joined = rendezvous.joined_rank(os.environ)
+        if joined is not None:
+            os.environ.update(joined)
+            with suppress(ClusterError):  # there is no place to meet
+                pkgutil.resolve_name(MEET)(problem=str(error) or type(error).__name__)
+        raise
 
 
 def train(config: RunConfig) -> None:

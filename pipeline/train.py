@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 from pathlib import Path
 
 import torch
@@ -9,13 +10,13 @@ import torch
 from pipeline import devices, distributed, log
 from pipeline.checkpoint import files
 from pipeline.checkpoint import load as checkpoint_load
-from pipeline.checkpoint.manifest import CheckpointManifest
+from pipeline.checkpoint.manifest import CheckpointManifest, DataRecord
 from pipeline.checkpoint.save import save
 from pipeline.config.deepspeed import deepspeed_config
 from pipeline.config.load import resolved
 from pipeline.config.schema import RunConfig
-from pipeline.data.loader import MicroBatches, Prefetcher
-from pipeline.data.token_stream import TokenStream
+from pipeline.data.loader import Batches, MicroBatches, Prefetcher
+from pipeline.data.run_data import RunData, open_run_data
 from pipeline.engine import StepResult, build
 from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.models import gpt
@@ -39,7 +40,6 @@ def train(config: RunConfig) -> None:
     """
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     device = distributed.device_for(devices.resolve(config.run.device), local_rank)
-    stop = StopRequest(device)
     log.set_up(rank=rank, directory=Path(config.run.dir) / "log")
     log.redirect_chatty_libraries()
     topology = Topology(
@@ -48,6 +48,7 @@ def train(config: RunConfig) -> None:
         data=config.parallel.data_parallel_size,
     )
     distributed.start(topology, device=device, seed=config.run.seed)
+    stop = StopRequest(device)  # from now on: a rank that waits for others is to end when it is asked to
     try:
         _Trainer(config, topology, rank=rank, device=device).run(stop)
     finally:
@@ -68,8 +69,7 @@ class _Trainer:
         self.is_writer = rank == 0
         self.table = gpt.parameter_table(config.model)
         self.data_rank = topology.coordinate(rank).data
-        self.train_data = self._open(config.data.train)
-        self.validation_data = self._open(config.data.validation) if config.data.validation else None
+        self.data = self._open_data()
         self.num_validation_batches = self._count_validation_batches()
         resumed = self._find_checkpoint()
         self.engine = build(config, self.table, topology, rank=rank, device=device)
@@ -87,8 +87,7 @@ class _Trainer:
         """Train until the last step, or until all ranks have agreed to stop."""
         config, monitor = self.config, self.config.monitor
         batches = Prefetcher(
-            self.train_data.shuffled(seed=config.run.seed, consumed_samples=self.consumed_samples),
-            config.data.prefetch_batches,
+            self._micro_batches(self.data.train).after(self.consumed_samples), config.data.prefetch_batches
         )
         progress = Progress(
             num_steps=config.run.steps, tokens_per_step=config.tokens_per_step, completed_steps=self.completed_steps
@@ -107,6 +106,7 @@ class _Trainer:
                     consumed_tokens=self.consumed_samples * config.model.seq_len,
                     data_wait_seconds=batches.wait_seconds - waited,
                 )
+                figures |= self._figures_of_sources()
                 _refuse_divergence(config, step, result)
                 stopping, last = stop.agreed(), step == config.run.steps
                 if self.num_validation_batches and (last or (_due(step, monitor.eval_every_steps) and not stopping)):
@@ -126,21 +126,43 @@ class _Trainer:
             if metrics:
                 metrics.close()
 
-    def _open(self, folder: str) -> MicroBatches:
+    def _micro_batches(self, samples: Batches) -> MicroBatches:
         return MicroBatches(
-            TokenStream(Path(folder)),
-            seq_len=self.config.model.seq_len,
+            samples,
             micro_batch_size=self.config.batch.micro_batch_size,
             rank=self.data_rank,
             size=self.config.parallel.data_parallel_size,
         )
 
+    def _open_data(self) -> RunData:
+        """What every rank reads, which must be the same on all machines."""
+        data = distributed.on_all_ranks(lambda: open_run_data(self.config))
+        fingerprints = distributed.all_gathered((socket.gethostname(), data.fingerprints()))
+        for host, found in fingerprints:
+            for name, fingerprint in found.items():
+                if fingerprint != fingerprints[0][1][name]:
+                    raise DataError(
+                        f"{name} holds other tokens on {host} than on {fingerprints[0][0]}. Copy the same files to "
+                        "every machine, or name a folder that they share."
+                    )
+        return data
+
+    def _figures_of_sources(self) -> dict[str, float]:
+        """What was read of each source so far; of a single source, the other figures tell it."""
+        if len(self.data.sources) == 1:
+            return {}
+        tokens = self.data.tokens_read(self.consumed_samples)
+        epochs = self.data.epochs_read(self.consumed_samples)
+        return {f"tokens/{name}": float(count) for name, count in tokens.items()} | {
+            f"epochs/{name}": count for name, count in epochs.items()
+        }
+
     def _count_validation_batches(self) -> int:
         """Micro-batches of this rank in one evaluation; what is left over of the samples is not evaluated."""
-        if not self.validation_data:
+        if not self.data.validation:
             return 0
         at_once = self.config.batch.micro_batch_size * self.config.parallel.data_parallel_size
-        available = self.validation_data.num_samples
+        available = self.data.validation.num_samples
         count = min(self.config.monitor.eval_samples or available, available) // at_once
         if not count:
             raise DataError(
@@ -158,12 +180,14 @@ class _Trainer:
         torch.distributed.broadcast_object_list(found, src=0)
         [resumed] = found
         if resumed:
-            checkpoint_load.refuse_another_run(*resumed, self.config, self.table, self._data_fingerprint)
+            folder, manifest = resumed
+            position = manifest.consumed_samples
+            checkpoint_load.refuse_another_run(folder, manifest, self.config, self.table, self._data_record(position))
         return resumed
 
-    @property
-    def _data_fingerprint(self) -> str:
-        return self.train_data.stream.manifest.fingerprint
+    def _data_record(self, consumed_samples: int) -> DataRecord:
+        """What the first samples of the run were read from."""
+        return DataRecord(order=self.data.train.blend.fingerprint(consumed_samples), sources=self.data.fingerprints())
 
     def _describe(self, topology: Topology, device: torch.device) -> None:
         if not self.is_writer:
@@ -180,7 +204,7 @@ class _Trainer:
             topology,
             device.type,
             f"{self.config.tokens_per_step:,}",
-            f"{len(self.train_data.stream):,}",
+            f"{self.data.num_tokens:,}",
         )
 
     def _metrics(self) -> MetricsWriter | None:
@@ -191,8 +215,8 @@ class _Trainer:
         )
 
     def _evaluate(self) -> float:
-        assert self.validation_data
-        batches = self.validation_data.in_order(self.num_validation_batches)
+        assert self.data.validation
+        batches = self._micro_batches(self.data.validation).after(0, count=self.num_validation_batches)
         return self.engine.evaluate(batches, num_micro_batches=self.num_validation_batches)
 
     def _save(self) -> None:
@@ -201,7 +225,7 @@ class _Trainer:
             consumed_samples=self.consumed_samples,
             config=resolved(self.config),
             parameters=self.table.describe(),
-            data_fingerprint=self._data_fingerprint,
+            data=self._data_record(self.consumed_samples),
             versions=environment.versions(),
             files=[],
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.checkpoint import files, rng
-from pipeline.checkpoint.manifest import CheckpointManifest, find_checkpoints
+from pipeline.checkpoint.manifest import CheckpointManifest, DataRecord, find_checkpoints
 from pipeline.config.load import resolved
 from pipeline.config.schema import RunConfig
 from pipeline.engine import Engine
@@ -17,6 +17,7 @@ FIXED = {
     "run": ("seed",),
     "model": None,
     "objective": None,
+    "data": ("packing", "reset_positions", "attend_within_documents"),
     "parallel": None,
     "precision": ("dtype",),
 }
@@ -34,7 +35,7 @@ def refuse_used(run_dir: Path) -> None:
 
 
 def refuse_another_run(
-    folder: Path, manifest: CheckpointManifest, config: RunConfig, table: ParameterTable, data_fingerprint: str
+    folder: Path, manifest: CheckpointManifest, config: RunConfig, table: ParameterTable, data: DataRecord
 ) -> None:
     """Raise CheckpointError, naming all that differs, unless `config` can go on from the checkpoint."""
     saved, wanted = manifest.config, resolved(config)
@@ -46,12 +47,27 @@ def refuse_another_run(
     ]
     if manifest.parameters != table.describe() and not differing:
         differing.append("the parameters of the model have other names or shapes")
-    if manifest.data_fingerprint != data_fingerprint:
-        differing.append(f"data.train={config.data.train} holds other data than the run began with")
+    if manifest.data.order != data.order:
+        differing.append(_other_data(manifest, data))
     if differing:
         raise CheckpointError(
             f"{folder} is of another run: {'; '.join(differing)}. Restore these, or give another run.dir."
         )
+
+
+def _other_data(manifest: CheckpointManifest, data: DataRecord) -> str:
+    """What would make the samples so far other ones."""
+    saved = manifest.data.sources
+    changed = [name for name in saved if data.sources.get(name, "") not in ("", saved[name])]
+    gone = [name for name, fingerprint in saved.items() if fingerprint not in data.sources.values()]
+    if changed:
+        return f"data.train: {', '.join(changed)} holds other tokens than the run began with"
+    if gone:
+        return f"data.train no longer names {', '.join(gone)}"
+    return (
+        f"weights, max_epochs or phases of data.train differ before sample {manifest.consumed_samples}, up to which "
+        "the run has read (later ones may change)"
+    )
 
 
 def load(engine: Engine, folder: Path) -> None:

@@ -26,6 +26,18 @@ class FileRecord(_Record):
     checksum: str
 
 
+class DataRecord(_Record):
+    """What the samples before a checkpoint were read from.
+
+    Attributes:
+        order: fingerprint of the blend up to there: equal if each sample would be the same one again.
+        sources: the fingerprint of each training source, by its name.
+    """
+
+    order: str
+    sources: dict[str, str]
+
+
 class CheckpointManifest(_Record):
     """A checkpoint, described.
 
@@ -34,7 +46,7 @@ class CheckpointManifest(_Record):
         consumed_samples: sequences used so far by all ranks together: the data position.
         config: the resolved run config.
         parameters: the parameter table: logical name to full shape.
-        data_fingerprint: of the training data set.
+        data: what the samples so far were read from.
         versions: of the packages that wrote the files.
     """
 
@@ -43,7 +55,7 @@ class CheckpointManifest(_Record):
     consumed_samples: int
     config: dict[str, Any]
     parameters: dict[str, list[int]]
-    data_fingerprint: str
+    data: DataRecord
     versions: dict[str, str]
     files: list[FileRecord]
 

@@ -17,6 +17,7 @@ from pipeline.distributed import single_process
 from pipeline.errors import CheckpointError, DataError
 from pipeline.models import gpt
 from pipeline.models.pipeline_layer import LayerStack
+from pipeline.shards import find_shards
 
 if TYPE_CHECKING:
     from pipeline.checkpoint.logical import LogicalCheckpoint
@@ -106,7 +107,7 @@ def _windows(checkpoint: "LogicalCheckpoint") -> tuple[torch.Tensor, str]:
     reason = "data.validation is not set"
     if folder is not None:
         try:
-            stream = TokenStream(Path(folder))
+            stream = TokenStream(find_shards(folder))
         except DataError:
             reason = f"data.validation={folder} cannot be read"
         else:

@@ -3,27 +3,26 @@
 import shutil
 from pathlib import Path
 
-from data_prep.manifest import Manifest, load_manifest
 from data_prep.tokenizer import loading, tokenizers
 from pipeline.config.schema import RunConfig
 from pipeline.convert.llama import SpecialIds
 from pipeline.errors import DataError
+from pipeline.shards import ShardSet, find_shards
 
 REQUIRED = ("tokenizer.json", "tokenizer_config.json")
 OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
 def find_tokenizer(config: RunConfig, given: Path | None) -> tokenizers.Tokenizer:
-    """The tokenizer in `given`, a folder or file, or else the one that the manifest of `data.train` names.
+    """The tokenizer in `given`, a folder or file, or else that which the config or the manifest of `data.train` names.
 
     Raises:
         DataError: there is none, it is not the one that made the training data, or transformers could not load it.
     """
-    manifest = _manifest(config, required=given is None)
-    path = given
+    shards = _training_shards(config, required=given is None)
+    path = given or (Path(config.data.tokenizer) if config.data.tokenizer else shards.tokenizer if shards else None)
     if path is None:
-        assert manifest is not None
-        path = manifest.tokenizer_path(Path(config.data.train))
+        raise DataError("no manifest of data.train names the tokenizer. Give --tokenizer DIR.")
     folder = path.parent if path.is_file() else path
     absent = [name for name in REQUIRED if not (folder / name).is_file()]
     if absent:
@@ -32,10 +31,11 @@ def find_tokenizer(config: RunConfig, given: Path | None) -> tokenizers.Tokenize
             "Give the folder that `pretrain tokenizer train` wrote with --tokenizer DIR."
         )
     tokenizer = loading.load(path)
-    if manifest is not None and tokenizer.sha256 != manifest.tokenizer.sha256:
+    if shards and shards.tokenizer_sha256 not in (None, tokenizer.sha256):
         raise DataError(
-            f"the tokenizer in {folder} is not the one that made data.train={config.data.train} (sha256 "
-            f"{tokenizer.sha256[:12]}, not {manifest.tokenizer.sha256[:12]}). Give the right one with --tokenizer DIR."
+            f"the tokenizer in {folder} is not the one that made {shards.path} (sha256 "
+            f"{tokenizer.sha256[:12]}, not {str(shards.tokenizer_sha256)[:12]}). Give the right one with --tokenizer "
+            "DIR."
         )
     if tokenizer.vocab_size > config.model.vocab_size:
         raise DataError(
@@ -45,16 +45,18 @@ def find_tokenizer(config: RunConfig, given: Path | None) -> tokenizers.Tokenize
     return tokenizer
 
 
-def _manifest(config: RunConfig, *, required: bool) -> Manifest | None:
+def _training_shards(config: RunConfig, *, required: bool) -> ShardSet | None:
+    """The first source whose manifest names a tokenizer; None if there is none, or no source can be read."""
     try:
-        return load_manifest(Path(config.data.train))
+        found = [find_shards(source.path) for source in config.data.train]
     except DataError as error:
-        if not required:
+        if not required or config.data.tokenizer:
             return None
         raise DataError(
-            f"the tokenizer is not known, as data.train={config.data.train} cannot be read ({error}). "
+            f"the tokenizer is not known, as data.train cannot be read ({error}). "
             "Run this where the run was started, or give --tokenizer DIR."
         ) from error
+    return next((shards for shards in found if shards.tokenizer is not None), None)
 
 
 def special_ids(tokenizer: tokenizers.Tokenizer) -> SpecialIds:

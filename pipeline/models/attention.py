@@ -29,7 +29,10 @@ class SdpaCoreAttention(torch.nn.Module):
         attn_mask_type: AttnMaskType,
         **_: Any,
     ) -> torch.Tensor:
-        """Attention of each query to the keys, shape [S, B, N * D]; the causal mask is the kernel's own."""
+        """Attention of each query to the keys, shape [S, B, N * D].
+
+        Without `attention_mask`, bool, shape [B, 1, S, S], a causal mask is the kernel's own.
+        """
         dtype = product_dtype(query_SBND)
         query_BNSD, key_BGSD, value_BGSD = (
             tensor.permute(1, 2, 0, 3).to(dtype) for tensor in (query_SBND, key_SBGD, value_SBGD)
@@ -39,7 +42,7 @@ class SdpaCoreAttention(torch.nn.Module):
             key_BGSD,
             value_BGSD,
             attn_mask=attention_mask,
-            is_causal=attn_mask_type is AttnMaskType.causal,
+            is_causal=attn_mask_type is AttnMaskType.causal and attention_mask is None,
             scale=self.softmax_scale,
             enable_gqa=query_BNSD.shape[1] != key_BGSD.shape[1],
         )

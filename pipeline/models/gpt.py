@@ -4,7 +4,8 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from pipeline.config.schema import ModelConfig
-from pipeline.models.layers import Embedding, Head, PreNormLayer, RMSNorm
+from pipeline.models.documents import Documents
+from pipeline.models.layers import Embedding, FinalNorm, Head, PreNormLayer
 from pipeline.models.parameters import ParameterSpec, ParameterTable
 from pipeline.models.pipeline_layer import PipelineLayer
 from pipeline.models.rotary import Rotary
@@ -105,17 +106,26 @@ def transformer_config(model: ModelConfig, *, tensor_parallel_size: int, sequenc
     )
 
 
-def pipeline_layers(model: ModelConfig, *, tensor_parallel_size: int, sequence_parallel: bool) -> list[PipelineLayer]:
-    """The model as a list of layers, each of which maps one tensor to one tensor; nothing is built yet."""
+def pipeline_layers(
+    model: ModelConfig,
+    *,
+    tensor_parallel_size: int,
+    sequence_parallel: bool,
+    documents: Documents = Documents(),  # noqa: B008 (it cannot change)
+) -> list[PipelineLayer]:
+    """The model as a list of layers, each of which maps one tensor to one tensor; nothing is built yet.
+
+    Where `documents` are told apart, tensors come with what tells them apart behind them, in a tuple.
+    """
     config = transformer_config(model, tensor_parallel_size=tensor_parallel_size, sequence_parallel=sequence_parallel)
     rotary = Rotary(head_dim=model.head_dim, theta=model.rope_theta)
     tied = model.tie_embeddings
     return [
         PipelineLayer(Embedding, config, vocab_size=model.vocab_size),
         *(
-            PipelineLayer(PreNormLayer, config, layer_number=number, rotary=rotary, is_block=True)
+            PipelineLayer(PreNormLayer, config, layer_number=number, rotary=rotary, documents=documents, is_block=True)
             for number in range(1, model.num_layers + 1)
         ),
-        PipelineLayer(RMSNorm, model.hidden_size, epsilon=model.norm_epsilon, sequence_parallel=sequence_parallel),
+        PipelineLayer(FinalNorm, model.hidden_size, epsilon=model.norm_epsilon, sequence_parallel=sequence_parallel),
         PipelineLayer(Head, config, vocab_size=model.vocab_size, tied=tied, weight_from=0 if tied else None),
     ]

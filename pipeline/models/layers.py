@@ -18,8 +18,10 @@ from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from pipeline.models.attention import SdpaCoreAttention
+from pipeline.models.documents import Carried, Documents, beside, hidden_of
 from pipeline.models.parameters import padded_vocab_size
 from pipeline.models.rotary import Rotary
+from pipeline.objectives.samples import IGNORED
 
 
 class RMSNorm(torch.nn.Module):
@@ -59,10 +61,10 @@ class Embedding(torch.nn.Module):
             config=config,
         )
 
-    def forward(self, token_ids_BS: torch.Tensor) -> torch.Tensor:
-        """Hidden states, shape [s, B, H]."""
-        embedded = self.word_embeddings(token_ids_BS)
-        return embedded if self.sequence_parallel else embedded.transpose(0, 1).contiguous()
+    def forward(self, inputs: Carried) -> Carried:
+        """Hidden states, shape [s, B, H], for token ids of shape [B, S]."""
+        embedded = self.word_embeddings(hidden_of(inputs))
+        return beside(inputs, embedded if self.sequence_parallel else embedded.transpose(0, 1).contiguous())
 
     @property
     def weight(self) -> torch.Tensor:
@@ -73,8 +75,9 @@ class Embedding(torch.nn.Module):
 class PreNormLayer(torch.nn.Module):
     """One decoder layer: attention and MLP each read a normalized copy and add to the residual stream."""
 
-    def __init__(self, config: TransformerConfig, *, layer_number: int, rotary: Rotary) -> None:
+    def __init__(self, config: TransformerConfig, *, layer_number: int, rotary: Rotary, documents: Documents) -> None:
         super().__init__()
+        self.documents = documents
         norm = {"epsilon": config.layernorm_epsilon, "sequence_parallel": config.sequence_parallel}
         self.rotary = rotary
         # Rotation covers the whole sequence: under sequence parallelism it is gathered before the queries are made.
@@ -95,13 +98,26 @@ class PreNormLayer(torch.nn.Module):
             ffn_hidden_size=config.ffn_hidden_size,
         )
 
-    def forward(self, hidden_sBH: torch.Tensor) -> torch.Tensor:
-        """The residual stream after this layer, same shape."""
+    def forward(self, inputs: Carried) -> Carried:
+        """The residual stream after this layer, same shape, [s, B, H]."""
+        hidden_sBH = hidden_of(inputs)
         rotary_S11D = self.rotary(hidden_sBH.shape[0] * self.sequence_slices, hidden_sBH.device)
-        attended_sBH, _ = self.self_attention(self.input_norm(hidden_sBH), None, rotary_pos_emb=rotary_S11D)
+        attended_sBH, _ = self.self_attention(
+            self.input_norm(hidden_sBH),
+            self.documents.attention_mask(inputs),
+            rotary_pos_emb=self.documents.angles(inputs, rotary_S11D),
+        )
         hidden_sBH = hidden_sBH + attended_sBH
         transformed_sBH, _ = self.mlp(self.post_attention_norm(hidden_sBH))
-        return hidden_sBH + transformed_sBH
+        return beside(inputs, hidden_sBH + transformed_sBH)
+
+
+class FinalNorm(RMSNorm):
+    """The norm before the head, behind which documents need not be told apart any more."""
+
+    def forward(self, inputs: Carried) -> torch.Tensor:
+        """Normalized hidden states, shape [s, B, H]."""
+        return super().forward(hidden_of(inputs))
 
 
 class Head(torch.nn.Module):
@@ -133,6 +149,16 @@ class Head(torch.nn.Module):
         return logits_SBV
 
 
-def next_token_loss(logits_SBV: torch.Tensor, labels_BS: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats per token, fp32 scalar; each tensor-parallel rank holds its slice of the logits."""
-    return vocab_parallel_cross_entropy(logits_SBV, labels_BS.transpose(0, 1).contiguous()).mean()
+class NextTokenLoss:
+    """Cross-entropy in nats per label, fp32 scalar; each tensor-parallel rank holds its slice of the logits.
+
+    Labels that are IGNORED do not count. The mean of several micro-batches' losses is the mean over all their labels
+    if `num_labels` is what each of them has on average.
+    """
+
+    num_labels = 1.0
+
+    def __call__(self, logits_SBV: torch.Tensor, labels_BS: torch.Tensor) -> torch.Tensor:
+        labels_SB = labels_BS.transpose(0, 1).contiguous()
+        losses_SB = vocab_parallel_cross_entropy(logits_SBV, labels_SB)
+        return (losses_SB * (labels_SB != IGNORED)).sum() / self.num_labels

@@ -101,6 +101,12 @@ def train_without_summing_norm_gradients(config: RunConfig) -> None:
         train.train(config)
 
 
+def train_in(config: RunConfig, folders: list[Path]) -> None:
+    """Train, each rank in a folder of its own, from which paths count: as on machines with disks of their own."""
+    os.chdir(folders[int(os.environ["RANK"])])
+    train.train(config)
+
+
 def train_and_stop(config: RunConfig, step: int) -> None:
     """Train, with the last rank being asked to stop during `step`."""
 

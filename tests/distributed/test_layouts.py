@@ -26,6 +26,7 @@ SEQUENCE_PARALLEL = {"parallel.sequence_parallel": True}
 TIED = {"model.tie_embeddings": True}
 # 128 rows a rank at tensor parallel size 1 and 2 of which the last one has 27 and 155: padding that differs.
 ODD_VOCABULARY = {"model.vocab_size": 411}
+DOCUMENTS = {"data.attend_within_documents": True, "data.reset_positions": True}
 IN_BF16 = {"precision.dtype": "bf16"}
 
 
@@ -57,6 +58,8 @@ CASES = (
     RunCase(name="tp2_dp2_zero1", layout=(2, 1, 2, 1)),
     RunCase(name="dp2_zero2", layout=(1, 1, 2, 2)),
     RunCase(name="dp2_zero3", layout=(1, 1, 2, 3)),
+    RunCase(name="pp2_documents", layout=(1, 2, 1, 0), overrides=DOCUMENTS),
+    RunCase(name="tp2_dp2_documents", layout=(2, 1, 2, 1), overrides=DOCUMENTS),
     RunCase(name="tp2_sequence_parallel", layout=(2, 1, 1, 0), split_overrides=SEQUENCE_PARALLEL),
     RunCase(name="tp2_pp2_zero1_sequence_parallel", layout=(2, 2, 1, 1), split_overrides=SEQUENCE_PARALLEL),
     RunCase(name="tied_pp2", layout=(1, 2, 1, 0), overrides=TIED),

@@ -12,6 +12,7 @@ from pipeline.convert.hugging_face import load_causal_model
 from pipeline.data.token_stream import TokenStream
 from pipeline.errors import DataError
 from pipeline.evaluate import command, evaluate
+from pipeline.shards import find_shards
 from tests.small_models import make_data, make_model
 
 SEQ_LEN = 24
@@ -30,7 +31,7 @@ def test_the_loss_is_that_of_a_plain_loop(
     work: Path, monkeypatch: pytest.MonkeyPatch, samples: int | None, batch_tokens: int
 ) -> None:
     monkeypatch.setattr("pipeline.evaluate.BATCH_TOKENS", batch_tokens)
-    stream, model = TokenStream(work / "validation"), load_causal_model(work / "model")
+    stream, model = TokenStream(find_shards(str(work / "validation"))), load_causal_model(work / "model")
     windows = samples or (len(stream) - 1) // SEQ_LEN
     losses = []
     for index in range(windows):

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.checkpoint.manifest import (
     CheckpointManifest,
+    DataRecord,
     FileRecord,
     dump_manifest,
     find_checkpoints,
@@ -22,7 +23,7 @@ MANIFEST = CheckpointManifest(
     consumed_samples=56,
     config={"run": {"seed": 1}},
     parameters={"embedding.weight": [8, 4]},
-    data_fingerprint="ab",
+    data=DataRecord(order="ab", sources={"data": "cd"}),
     versions={"torch": "2"},
     files=[FileRecord(name="model.pt", bytes=5, checksum="cd")],
 )

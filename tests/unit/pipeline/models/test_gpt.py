@@ -9,9 +9,11 @@ import torch
 from pipeline.config.schema import ModelConfig
 from pipeline.distributed import single_process
 from pipeline.models import gpt
-from pipeline.models.layers import next_token_loss
+from pipeline.models.documents import Documents
+from pipeline.models.layers import NextTokenLoss
 from pipeline.models.parameters import initialize
 from pipeline.models.pipeline_layer import LayerStack
+from pipeline.objectives.samples import IGNORED
 from tests.small_models import VOCAB_SIZE, run_config
 
 SHAPES: tuple[dict[str, Any], ...] = (
@@ -28,10 +30,17 @@ def world() -> Iterator[None]:
         yield
 
 
-def build(model: ModelConfig) -> LayerStack:
-    stack = LayerStack(gpt.pipeline_layers(model, tensor_parallel_size=1, sequence_parallel=False))
+def build(model: ModelConfig, documents: Documents = Documents()) -> LayerStack:  # noqa: B008 (it cannot change)
+    layers = gpt.pipeline_layers(model, tensor_parallel_size=1, sequence_parallel=False, documents=documents)
+    stack = LayerStack(layers)
     initialize(stack, gpt.parameter_table(model), seed=3, tensor_rank=0, tensor_parallel_size=1)
     return stack
+
+
+def mean_loss(logits_SBV: torch.Tensor, labels: torch.Tensor) -> float:
+    loss = NextTokenLoss()
+    loss.num_labels = int((labels != IGNORED).sum())
+    return float(loss(logits_SBV, labels))
 
 
 def token_ids(length: int, *, seed: int = 0) -> torch.Tensor:
@@ -64,6 +73,49 @@ def test_a_position_sees_those_before_it_alone(shape: dict[str, Any]) -> None:
     assert all((logits_SBV[position] != other_SBV[position]).any() for position in range(7, 12))
 
 
+@pytest.mark.parametrize("reset_positions", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_document_in_a_sample_is_computed_as_if_it_were_alone(shape: dict[str, Any], reset_positions: bool) -> None:
+    config = run_config(**shape).model
+    told_apart = build(config, Documents(attend_within=True, reset_positions=reset_positions))
+    ids = token_ids(12)
+    document_ids = torch.tensor([[0] * 5 + [1] * 7, [0] * 1 + [1] * 3 + [2] * 8])
+    position_ids = torch.tensor([[*range(5), *range(7)], [0, *range(3), *range(8)]])
+    carried = (ids, document_ids, position_ids) if reset_positions else (ids, document_ids)
+    with torch.no_grad():
+        found_SBV = told_apart(carried)
+        for row, (start, stop) in ((0, (0, 5)), (0, (5, 12)), (1, (0, 1)), (1, (1, 4)), (1, (4, 12))):
+            alone_SBV = build(config)(ids[row : row + 1, start:stop])
+            # Rotary positions are relative, so that the document may begin anywhere; sums are taken in another order.
+            torch.testing.assert_close(found_SBV[start:stop, row : row + 1], alone_SBV, atol=1e-5, rtol=0)
+        assert (build(config)(ids)[5:, 0] - found_SBV[5:, 0]).abs().max() > 1e-3, "the mask does nothing"
+
+
+def test_positions_alone_can_be_reset() -> None:
+    config = run_config().model
+    reset = build(config, Documents(reset_positions=True))
+    ids = token_ids(6)
+    with torch.no_grad():
+        plain_SBV = build(config)(ids)
+        torch.testing.assert_close(reset((ids, torch.arange(6).expand(2, 6))), plain_SBV, atol=1e-5, rtol=0)
+        other_SBV = reset((ids, torch.tensor([[0, 1, 2, 0, 1, 2]] * 2)))
+    torch.testing.assert_close(other_SBV[:3], plain_SBV[:3], atol=1e-5, rtol=0)
+    assert (other_SBV[3:] - plain_SBV[3:]).abs().max() > 1e-3
+
+
+def test_ignored_labels_do_not_count() -> None:
+    model = build(run_config().model)
+    ids, labels = token_ids(12), token_ids(12, seed=1)
+    labels[0, 3:] = IGNORED
+    with torch.no_grad():
+        logits_SBV = model(ids)
+        expected = torch.nn.functional.cross_entropy(
+            logits_SBV[..., :VOCAB_SIZE].flatten(0, 1), labels.t().flatten(), ignore_index=IGNORED
+        )
+        assert mean_loss(logits_SBV, labels) == pytest.approx(float(expected), rel=1e-6)
+        assert float(NextTokenLoss()(logits_SBV, torch.full_like(labels, IGNORED))) == 0
+
+
 def test_padding_of_the_vocabulary_is_never_predicted() -> None:
     model = build(run_config().model)
     ids, labels = token_ids(12), token_ids(12, seed=1)
@@ -71,7 +123,7 @@ def test_padding_of_the_vocabulary_is_never_predicted() -> None:
     assert logits_SBV.shape == (12, 2, 448)
     real = logits_SBV[..., :VOCAB_SIZE]
     expected = torch.nn.functional.cross_entropy(real.flatten(0, 1), labels.t().flatten())
-    loss = next_token_loss(logits_SBV, labels)
+    loss = NextTokenLoss()(logits_SBV, labels) / labels.numel()
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     loss.backward()
     parameters = dict(model.named_parameters())
@@ -96,5 +148,5 @@ def test_a_tied_head_reads_the_embedding() -> None:
 
 def test_initial_loss_is_that_of_a_guess() -> None:
     model = build(run_config(init_std=0.02).model)
-    loss = next_token_loss(model(token_ids(24)), token_ids(24, seed=1))
+    loss = NextTokenLoss()(model(token_ids(24)), token_ids(24, seed=1)) / 48
     assert float(loss) == pytest.approx(torch.tensor(float(VOCAB_SIZE)).log().item(), abs=0.05)
