@@ -23,6 +23,7 @@ EXIT_BROKEN_PIPE = 141  # as shells report SIGPIPE
 Subparsers = Any  # argparse._SubParsersAction, which is not public
 
 _positive = whole_number(1, 2**31 - 1)
+_from_zero = whole_number(0, 2**62)
 _seed = whole_number(0, 2**32 - 1)  # what NumPy takes
 
 
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors in the input too")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_quickstart(commands)
-    add_data_commands(commands)
+    _add_preview(add_data_commands(commands))
     for add in (_add_validate, _add_train, _add_export, _add_generate, _add_finetune, _add_evaluate):
         add(commands)
     return parser
@@ -131,8 +132,20 @@ def _add_quickstart(commands: Subparsers) -> None:
 
 def _add_validate(commands: Subparsers) -> None:
     text = "report every problem of a run config at once; needs no GPU"
-    parser = _command(commands, "validate", "pipeline.config.validate", text)
+    parser = _command(commands, "validate", "pipeline.validate", text)
     _add_run_config(parser)
+    _add_json(parser)
+
+
+def _add_preview(data: Subparsers) -> None:
+    text = "show samples of a run as the model sees them, decoded: masked, cut, with document boundaries"
+    parser = _command(data, "preview", "pipeline.preview", text)
+    _add_run_config(parser)
+    parser.add_argument(
+        "--position", type=_from_zero, metavar="K", default=0, help="of the first one in the run's order (%(default)s)"
+    )
+    parser.add_argument("--count", type=_positive, metavar="N", default=3, help="how many (%(default)s)")
+    parser.add_argument("--validation", action="store_true", help="held-out samples, in their order")
     _add_json(parser)
 
 

@@ -100,7 +100,7 @@ def test_exit_codes(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("pipeline.config.validate.load", fail)
+    monkeypatch.setattr("pipeline.validate.load", fail)
     assert cli.main(["validate", "run.yaml"]) == code
     assert capsys.readouterr().err == message
 
@@ -109,7 +109,7 @@ def test_errors_that_are_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPat
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pipeline.config.validate.load", fail)
+    monkeypatch.setattr("pipeline.validate.load", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["validate", "run.yaml"])
 
