@@ -7,8 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from data_prep.errors import DataError
 
 # In this order: a later file of transformers overrides nothing that an earlier one says.
@@ -152,6 +150,8 @@ def _names(path: Path) -> Iterator[tuple[str, str]]:
     """Role and name of each special token in one file; those without a role have that of their list."""
     if not path.is_file():
         return
+    import orjson  # the command line takes names of tokens from this module, and shall start at once
+
     try:
         content = orjson.loads(path.read_bytes())
         for role in ROLES:

@@ -64,6 +64,8 @@ def collate(tokenizer: Any, rows: list[dict[str, Any]], script: Script, **option
 
     collator = DataCollatorForLanguageModeling(tokenizer, return_tensors="np", seed=0, **options)
     collator.generator = script
+    # Newer versions make another one where it is none of NumPy's.
+    collator.create_rng = lambda *_: setattr(collator, "generator", script)
     return dict(collator(rows))
 
 

@@ -175,7 +175,8 @@ def test_raw_length_is_the_published_one(inputs: int, density: float, mean: floa
     rule = SpanCorruption(noise_density=density, mean_span_length=mean)
     # Elsewhere the published search counts no span at all, or more than there are tokens between them.
     for tried in (raw, raw + 1):
-        assume(1 <= round(tried * density / mean) <= tried - round(tried * density))
+        num_noise = round(tried * density)
+        assume(1 <= round(num_noise / mean) <= tried - num_noise)
     assert raw_length(rule, inputs) == raw
     # At a density of one half, the published figure is the one of a token more, less one: at times one too many.
     assert rule.lengths(raw)[1] in ((targets, targets - 1) if density == 0.5 else (targets,))
