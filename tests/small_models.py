@@ -11,7 +11,7 @@ from data_prep.tokenizing.tokenize import tokenize
 from pipeline.config.load import build
 from pipeline.config.schema import RunConfig
 from pipeline.convert.export import export
-from pipeline.models import gpt
+from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterTable
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def run_config(data: Path | None = None, **model: Any) -> RunConfig:
         {
             "run": {"dir": "run", "steps": 10},
             "model": shape | model,
+            "objective": _objective(model),
             "data": sets,
             "batch": {"micro_batch_size": 2, "global_batch_size": 2},
             "optimizer": {"lr": 1e-3},
@@ -75,6 +76,13 @@ def run_config(data: Path | None = None, **model: Any) -> RunConfig:
         },
         check_data=False,
     )
+
+
+def _objective(model: dict[str, Any]) -> dict[str, str]:
+    """What a model of this kind is trained on."""
+    if model.get("architecture") == "bert":
+        return {"name": "masked", "pairs": "nsp" if model.get("pair_head") else "none"}
+    return {"name": "span" if model.get("architecture") == "t5" else "causal"}
 
 
 class FakeCheckpoint:
@@ -85,7 +93,7 @@ class FakeCheckpoint:
         self.config = config
         self.step = 10
         self.consumed_samples = 20
-        self.table = gpt.parameter_table(config.model)
+        self.table = parameter_table(config.model)
         self.values = {row.name: row.initial_value(config.run.seed) for row in self.table}
         generator = torch.Generator().manual_seed(7)
         for row in self.table:

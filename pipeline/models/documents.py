@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.models import key_ranges
+from pipeline.models.key_ranges import KeyRanges
+
 Carried = torch.Tensor | tuple[torch.Tensor, ...]
 
 
@@ -22,19 +25,24 @@ class Documents:
     attend_within: bool = False
     reset_positions: bool = False
 
-    def attention_mask(self, inputs: Carried) -> torch.Tensor | None:
-        """Which keys each query sees, bool, [B, 1, S, S]: earlier ones of its document; None if all earlier ones."""
-        if not self.attend_within:
-            return None
-        ids_BS = inputs[1]
-        same_BSS = ids_BS[:, :, None] == ids_BS[:, None, :]
-        return same_BSS.tril().unsqueeze(1)
+    def attention_mask(self, inputs: Carried) -> KeyRanges | None:
+        """Which keys each query sees: earlier ones of its document; None if all earlier ones."""
+        return key_ranges.of_documents(inputs[1]) if self.attend_within else None
+
+    def positions(self, inputs: Carried, length: int) -> torch.Tensor:
+        """The position of each token, int64 [B, S], or [1, S] where all samples have the same."""
+        if not self.reset_positions:
+            return torch.arange(length, device=hidden_of(inputs).device)[None]
+        return inputs[-1]
 
     def angles(self, inputs: Carried, angles_S11D: torch.Tensor) -> torch.Tensor:
         """The angles of each token's position, shape [S, B, 1, D], or those given, where all samples have the same."""
         if not self.reset_positions:
             return angles_S11D
         return angles_S11D[inputs[-1].transpose(0, 1), 0]
+
+
+ONE_DOCUMENT = Documents()
 
 
 def hidden_of(inputs: Carried) -> torch.Tensor:

@@ -1,131 +1,174 @@
-"""The decoder family, Llama style: its parameter table and its list of pipeline layers."""
+"""The decoder family, in the styles of Llama and of GPT-2: its parameter table and its list of pipeline layers.
+
+Dims: S sequence (s: this rank's slice of it), B batch, H hidden.
+"""
 
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from pipeline.config.schema import ModelConfig
-from pipeline.models.documents import Documents
-from pipeline.models.layers import Embedding, FinalNorm, Head, PreNormLayer
+from pipeline.models.documents import Carried, Documents, beside, hidden_of
+from pipeline.models.embedding import Head, LearnedPositions, WordEmbedding, own_slice
+from pipeline.models.execution import Execution
+from pipeline.models.family import Family
+from pipeline.models.losses import TokenLoss
+from pipeline.models.norms import norm_over_hidden
 from pipeline.models.parameters import ParameterSpec, ParameterTable
+from pipeline.models.parts import feed_forward, self_attention
 from pipeline.models.pipeline_layer import PipelineLayer
+from pipeline.models.residual import HiddenDropout, ResidualAdd
 from pipeline.models.rotary import Rotary
+from pipeline.models.rows import LayerRows
+from pipeline.models.transformer_config import transformer_config
 
 
 def parameter_table(model: ModelConfig) -> ParameterTable:
     """Every parameter of the model, in the order of its layers."""
     final_norm = model.num_layers + 1
-    rows = [_matrix(model, "embedding", 0, "word_embeddings.weight", (model.vocab_size, model.hidden_size), vocab=True)]
+    table_shape = (model.vocab_size, model.hidden_size)
+    embedding = LayerRows("embedding", 0)
+    rows = [embedding.matrix("word_embeddings.weight", table_shape, std=model.init_std, vocab=True)]
+    if model.made.positions == "learned":
+        shape = (model.seq_len, model.hidden_size)
+        rows.append(embedding.matrix("positions.weight", shape, std=model.init_std, split_dim=None))
     for index in range(model.num_layers):
         rows += _layer_rows(model, index)
-    rows.append(_norm(model, "final_norm", final_norm, "weight"))
+    rows += LayerRows("final", final_norm).norm("norm", model)
     if not model.tie_embeddings:
-        shape = (model.vocab_size, model.hidden_size)
-        rows.append(_matrix(model, "head", final_norm + 1, "output_layer.weight", shape, vocab=True))
+        head = LayerRows("head", final_norm + 1)
+        rows.append(head.matrix("output_layer.weight", table_shape, std=model.init_std, vocab=True))
     return ParameterTable(rows)
 
 
 def _layer_rows(model: ModelConfig, index: int) -> list[ParameterSpec]:
-    prefix, layer = f"layers.{index}", index + 1
-    hidden, ffn = model.hidden_size, model.ffn_hidden_size
-    query_size = model.num_attention_heads * model.head_dim
-    qkv_size = query_size + 2 * model.num_key_value_heads * model.head_dim
+    rows = LayerRows(f"layers.{index}", index + 1)
     # The two that write to the residual stream start smaller, so that its variance does not grow with depth (GPT-2).
     output_std = model.init_std / (2 * model.num_layers) ** 0.5
     return [
-        _norm(model, prefix, layer, "input_norm.weight"),
-        # Rows are grouped by key/value head: its query heads, its key, its value. So a slice holds whole groups.
-        _matrix(model, prefix, layer, "self_attention.linear_qkv.weight", (qkv_size, hidden)),
-        _matrix(
-            model, prefix, layer, "self_attention.linear_proj.weight", (hidden, query_size), split_dim=1, std=output_std
-        ),
-        _norm(model, prefix, layer, "post_attention_norm.weight"),
-        _matrix(model, prefix, layer, "mlp.linear_fc1.weight", (2 * ffn, hidden), num_blocks=2),
-        _matrix(model, prefix, layer, "mlp.linear_fc2.weight", (hidden, ffn), split_dim=1, std=output_std),
+        *rows.norm("input_norm", model),
+        *rows.self_attention("self_attention", model, std=model.init_std, output_std=output_std),
+        *rows.norm("post_attention_norm", model),
+        *rows.feed_forward("mlp", model, std=model.init_std, output_std=output_std),
     ]
 
 
-def _norm(model: ModelConfig, prefix: str, layer: int, local_name: str) -> ParameterSpec:
-    return ParameterSpec(
-        name=f"{prefix}.{local_name}",
-        layer=layer,
-        local_name=local_name,
-        shape=(model.hidden_size,),
-        init_std=None,
-        decay=False,
-    )
-
-
-def _matrix(
-    model: ModelConfig,
-    prefix: str,
-    layer: int,
-    local_name: str,
-    shape: tuple[int, int],
-    *,
-    split_dim: int = 0,
-    num_blocks: int = 1,
-    vocab: bool = False,
-    std: float | None = None,
-) -> ParameterSpec:
-    return ParameterSpec(
-        name=f"{prefix}.{local_name}",
-        layer=layer,
-        local_name=local_name,
-        shape=shape,
-        split_dim=split_dim,
-        num_blocks=num_blocks,
-        pads_vocab=vocab,
-        init_std=std or model.init_std,
-    )
-
-
-def transformer_config(model: ModelConfig, *, tensor_parallel_size: int, sequence_parallel: bool) -> TransformerConfig:
-    """What megatron-core's parts need to know of the model."""
-    return TransformerConfig(
-        num_layers=model.num_layers,
-        hidden_size=model.hidden_size,
-        num_attention_heads=model.num_attention_heads,
-        num_query_groups=model.num_key_value_heads,
-        kv_channels=model.head_dim,
-        ffn_hidden_size=model.ffn_hidden_size,
-        layernorm_epsilon=model.norm_epsilon,
-        normalization="RMSNorm",
-        add_bias_linear=False,
-        gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        tensor_model_parallel_size=tensor_parallel_size,
-        sequence_parallel=sequence_parallel,
-        # The parameter table initializes, on the CPU, so that weights do not depend on the topology.
-        use_cpu_initialization=True,
-        perform_initialization=False,
-        # These kernels come with apex or TransformerEngine, or are compiled at first use.
-        bias_activation_fusion=False,
-        gradient_accumulation_fusion=False,
-    )
-
-
-def pipeline_layers(
-    model: ModelConfig,
-    *,
-    tensor_parallel_size: int,
-    sequence_parallel: bool,
-    documents: Documents = Documents(),  # noqa: B008 (it cannot change)
-) -> list[PipelineLayer]:
+def pipeline_layers(model: ModelConfig, execution: Execution) -> list[PipelineLayer]:
     """The model as a list of layers, each of which maps one tensor to one tensor; nothing is built yet.
 
-    Where `documents` are told apart, tensors come with what tells them apart behind them, in a tuple.
+    Where documents are told apart, tensors come with what tells them apart behind them, in a tuple.
     """
-    config = transformer_config(model, tensor_parallel_size=tensor_parallel_size, sequence_parallel=sequence_parallel)
-    rotary = Rotary(head_dim=model.head_dim, theta=model.rope_theta)
+    config = transformer_config(model, execution)
+    rotary = Rotary(model) if model.made.positions == "rotary" else None
     tied = model.tie_embeddings
     return [
-        PipelineLayer(Embedding, config, vocab_size=model.vocab_size),
+        PipelineLayer(
+            Embedding,
+            config,
+            model=model,
+            documents=execution.documents,
+            weight_holder=PipelineLayer(WordEmbedding, config, vocab_size=model.vocab_size),
+        ),
         *(
-            PipelineLayer(PreNormLayer, config, layer_number=number, rotary=rotary, documents=documents, is_block=True)
+            PipelineLayer(
+                PreNormLayer,
+                config,
+                model=model,
+                layer_number=number,
+                rotary=rotary,
+                documents=execution.documents,
+                recompute=execution.recompute,
+            )
             for number in range(1, model.num_layers + 1)
         ),
-        PipelineLayer(FinalNorm, model.hidden_size, epsilon=model.norm_epsilon, sequence_parallel=sequence_parallel),
+        PipelineLayer(FinalNorm, config),
         PipelineLayer(Head, config, vocab_size=model.vocab_size, tied=tied, weight_from=0 if tied else None),
     ]
+
+
+class Embedding(WordEmbedding):
+    """Token ids to hidden states: the first pipeline layer."""
+
+    def __init__(self, config: TransformerConfig, *, model: ModelConfig, documents: Documents) -> None:
+        super().__init__(config, vocab_size=model.vocab_size)
+        self.config = config
+        self.documents = documents
+        learned = model.made.positions == "learned"
+        self.positions = LearnedPositions(config, num_positions=model.seq_len) if learned else None
+        self.dropout = HiddenDropout(config)
+
+    def forward(self, inputs: Carried) -> Carried:
+        """Hidden states, shape [s, B, H], for token ids of shape [B, S]."""
+        ids_BS = hidden_of(inputs)
+        hidden_sBH = self.embed(ids_BS)
+        if self.positions is not None:
+            positions_BS = self.documents.positions(inputs, ids_BS.shape[1])
+            hidden_sBH = hidden_sBH + self.positions(own_slice(positions_BS, self.config).transpose(0, 1))
+        return beside(inputs, self.dropout(hidden_sBH))
+
+
+class PreNormLayer(torch.nn.Module):
+    """One decoder layer: attention and MLP each read a normalized copy and add to the residual stream."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        model: ModelConfig,
+        layer_number: int,
+        rotary: Rotary | None,
+        documents: Documents,
+    ) -> None:
+        super().__init__()
+        self.documents = documents
+        self.rotary = rotary
+        # Rotation covers the whole sequence: under sequence parallelism it is gathered before the queries are made.
+        self.sequence_slices = config.tensor_model_parallel_size if config.sequence_parallel else 1
+        self.input_norm = norm_over_hidden(config)
+        self.self_attention = self_attention(
+            config,
+            layer_number=layer_number,
+            is_causal=True,
+            qk_norm=model.made.qk_norm,
+            window=model.sliding_window,
+        )
+        self.post_attention_norm = norm_over_hidden(config)
+        self.mlp = feed_forward(config)
+        self.add = ResidualAdd(config)
+
+    def forward(self, inputs: Carried) -> Carried:
+        """The residual stream after this layer, same shape, [s, B, H]."""
+        hidden_sBH = hidden_of(inputs)
+        attended = self.self_attention(
+            self.input_norm(hidden_sBH),
+            self.documents.attention_mask(inputs),
+            rotary_pos_emb=self._angles(inputs, hidden_sBH),
+        )
+        hidden_sBH = self.add(hidden_sBH, attended)
+        return beside(inputs, self.add(hidden_sBH, self.mlp(self.post_attention_norm(hidden_sBH))))
+
+    def _angles(self, inputs: Carried, hidden_sBH: torch.Tensor) -> torch.Tensor | None:
+        if self.rotary is None:
+            return None
+        angles_S11D = self.rotary(hidden_sBH.shape[0] * self.sequence_slices, hidden_sBH.device)
+        return self.documents.angles(inputs, angles_S11D)
+
+
+class FinalNorm(torch.nn.Module):
+    """The norm before the head, behind which documents need not be told apart any more."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = norm_over_hidden(config)
+
+    def forward(self, inputs: Carried) -> torch.Tensor:
+        """Normalized hidden states, shape [s, B, H]."""
+        return self.norm(hidden_of(inputs))
+
+
+GPT = Family(
+    parameter_table=parameter_table,
+    pipeline_layers=pipeline_layers,
+    inputs=("input_ids", "document_ids", "position_ids"),
+    labels=("labels",),
+    make_loss=TokenLoss,
+)

@@ -22,7 +22,8 @@ class ParameterSpec:
         split_dim: the dim that tensor parallelism splits; None where every rank holds all of it.
         num_blocks: equal blocks stacked along `split_dim`, each of which is split on its own (gate and up: 2).
         pads_vocab: rows are vocabulary entries, padded with zeros until they split evenly.
-        init_std: standard deviation of the normal initialization; None for ones.
+        init_std: standard deviation of the normal initialization; 0 for zeros, None for ones.
+        init_factors: factors of `init_std` where rows differ: (number of rows, factor) of runs that repeat down dim 0.
         decay: whether weight decay applies.
     """
 
@@ -34,6 +35,7 @@ class ParameterSpec:
     num_blocks: int = 1
     pads_vocab: bool = False
     init_std: float | None
+    init_factors: tuple[tuple[int, float], ...] = ()
     decay: bool = True
 
     @property
@@ -77,9 +79,17 @@ class ParameterSpec:
         """The full tensor at the start of training, fp32: a function of `seed` and name, not of the topology."""
         if self.init_std is None:
             return torch.ones(self.shape)
+        if self.init_std == 0.0:
+            return torch.zeros(self.shape)
         digest = hashlib.blake2b(f"{seed}:{self.name}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-        return torch.randn(self.shape, generator=generator) * self.init_std
+        value = torch.randn(self.shape, generator=generator) * self.init_std
+        if self.init_factors:
+            counts, factors = zip(*self.init_factors, strict=True)
+            runs = value.unflatten(0, (-1, sum(counts))).split(counts, dim=1)
+            for run, factor in zip(runs, factors, strict=True):
+                run *= factor
+        return value
 
 
 class ParameterTable:

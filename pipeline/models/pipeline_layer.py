@@ -5,28 +5,35 @@ from typing import Any
 
 import torch
 
+from pipeline.models.execution import Recompute
+from pipeline.models.recompute import recomputing
+
 
 class PipelineLayer:
     """One layer of the list, not built yet: `module(*args, **kwargs)`.
 
+    Args:
+        recompute: what of it the backward pass computes again, for Transformer layers.
+
     Attributes:
-        is_block: one of the repeated layers, by which a model is cut into pipeline stages of equal cost.
         weight_from: index of the layer whose `weight` this one is called with; None where it uses its own alone.
+        weight_holder: a layer with that `weight` and no other parameter, for pipeline stages that only read it.
     """
 
     def __init__(
         self,
         module: type[torch.nn.Module],
         *args: Any,
-        is_block: bool = False,
         weight_from: int | None = None,
+        weight_holder: "PipelineLayer | None" = None,
+        recompute: Recompute = "none",
         **kwargs: Any,
     ) -> None:
-        self.module = module
+        self.module = recomputing(module, recompute)
         self.args = args
         self.kwargs = kwargs
-        self.is_block = is_block
         self.weight_from = weight_from
+        self.weight_holder = weight_holder
 
     def build(self) -> torch.nn.Module:
         return self.module(*self.args, **self.kwargs)
@@ -41,8 +48,8 @@ class LayerStack(torch.nn.Module):
         for index, layer in enumerate(layers):
             self.add_module(str(index), layer.build())
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The last layer's output, the first layer being given `inputs`."""
+    def forward(self, inputs: Any) -> Any:
+        """The last layer's output, the first layer being given `inputs`: a tensor or a tuple of tensors each."""
         outputs = inputs
         for index, source in enumerate(self.weight_from):
             layer = self.get_submodule(str(index))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.models.gpt import parameter_table
+from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterSpec, padded_vocab_size
 from tests.small_models import run_config
 
