@@ -1,5 +1,6 @@
 """Where each rank stands on the grid of pipeline stages, data-parallel replicas and tensor-parallel slices."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,8 @@ class Topology:
     """The grid of ranks: the pipeline axis varies slowest, then data, then tensor.
 
     This is the order of both megatron-core (`tp-cp-ep-dp-pp`) and DeepSpeed (`PipeModelDataParallelTopology`), so that
-    tensor-parallel ranks, which talk most, are neighbours on one node.
+    tensor-parallel ranks, which talk most, are neighbours on one node. Another axis, such as one for the context or for
+    experts, is a name in AXES, in its place of this order, and a number here and in `Coordinate`.
     """
 
     pipeline: int = 1
@@ -30,7 +32,12 @@ class Topology:
 
     @property
     def world_size(self) -> int:
-        return self.pipeline * self.data * self.tensor
+        return math.prod(self.size(axis) for axis in AXES)
+
+    def size(self, axis: Axis) -> int:
+        """The ranks along one axis."""
+        size: int = getattr(self, axis)
+        return size
 
     def coordinate(self, rank: int) -> Coordinate:
         """The place of global rank `rank`.
@@ -40,13 +47,17 @@ class Topology:
         """
         if not 0 <= rank < self.world_size:
             raise ValueError(f"rank {rank} is not on a grid of {self.world_size} ranks")
-        rest, tensor = divmod(rank, self.tensor)
-        pipeline, data = divmod(rest, self.data)
-        return Coordinate(pipeline=pipeline, data=data, tensor=tensor)
+        place = {}
+        for axis in reversed(AXES):
+            rank, place[axis] = divmod(rank, self.size(axis))
+        return Coordinate(**place)
 
     def rank(self, place: Coordinate) -> int:
         """The global rank at `place`."""
-        return (place.pipeline * self.data + place.data) * self.tensor + place.tensor
+        rank = 0
+        for axis in AXES:
+            rank = rank * self.size(axis) + getattr(place, axis)
+        return rank
 
     def groups(self, axis: Axis) -> list[list[int]]:
         """The ranks that differ along `axis` alone, a list for each group, in rank order."""

@@ -6,10 +6,12 @@ import sys
 from typing import Any
 
 from pipeline.config.load import load
-from pipeline.config.rules import ineffective_settings
+from pipeline.config.rules import ineffective_settings, slow_settings
 from pipeline.config.schema import RunConfig
 from pipeline.data.run_data import RunData, open_run_data
 from pipeline.errors import ConfigError, DataError
+from pipeline.flops import training_flops
+from pipeline.stages import stages
 
 
 def command(args: argparse.Namespace) -> int:
@@ -20,7 +22,8 @@ def command(args: argparse.Namespace) -> int:
     """
     try:
         config = load(args.config, args.overrides)
-        warnings, found = ineffective_settings(config), summary(config, open_run_data(config))
+        warnings = [*ineffective_settings(config), *slow_settings(config)]
+        found = summary(config, open_run_data(config))
     except (ConfigError, DataError) as error:
         if not args.json:
             raise
@@ -33,9 +36,11 @@ def command(args: argparse.Namespace) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{args.config} is valid.")
-    sources = found.pop("sources")
+    sources, cut = found.pop("sources"), found.pop("stages")
     for name, value in found.items():
         print(f"  {name.replace('_', ' '):28} {value:,}")
+    for number, stage in enumerate(cut if len(cut) > 1 else []):
+        print(f"  stage {number}: {stage['layers']}, {stage['share']:.1%} of the operations")
     for name, figures in sources.items():
         shown = ", ".join(f"{what.replace('_', ' ')} {value:,}" for what, value in figures.items())
         print(f"  {name}: {shown}")
@@ -44,13 +49,14 @@ def command(args: argparse.Namespace) -> int:
 
 def summary(config: RunConfig, data: RunData) -> dict[str, Any]:
     """The derived numbers of a run."""
-    num_samples = config.run.steps * config.batch.global_batch_size
     return {
         "world_size": config.parallel.world_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "tokens_per_step": config.tokens_per_step,
-        "total_tokens": config.tokens_per_step * config.run.steps,
-        "sources": _sources(data, num_samples),
+        "total_tokens": config.num_samples * config.model.seq_len,
+        "model_flops_per_step": config.batch.global_batch_size * training_flops(config),
+        "stages": [{"layers": stage.layers, "share": round(stage.share, 4)} for stage in stages(config)],
+        "sources": _sources(data, config.num_samples),
     }
 
 
