@@ -4,22 +4,16 @@ import torch
 
 from pipeline.config.schema import OptimizerConfig
 from pipeline.models.parameters import ParameterTable
+from pipeline.optim.groups import parameter_groups
 
 
 def build(module: torch.nn.Module, table: ParameterTable, settings: OptimizerConfig) -> torch.optim.AdamW:
-    """The optimizer of `module`, one rank's part of the model: a group with weight decay and one without.
+    """The optimizer of `module`, one rank's part of the model, in the groups of `parameter_groups`.
 
-    A stage that has no parameter of one kind has one group.
+    It is torch's fused one, which is there for CUDA and for CPUs.
     """
-    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-    for name, parameter in module.named_parameters():
-        groups[table.row_of(name).decay].append(parameter)
     return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0}
-            for decays, parameters in groups.items()
-            if parameters
-        ],
+        parameter_groups(module, table, weight_decay=settings.weight_decay),
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.models.gpt import parameter_table
+from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterTable
 from pipeline.optim import adamw
 from tests.small_models import run_config
@@ -43,7 +43,7 @@ def test_matrices_decay_and_norms_do_not() -> None:
 
 
 def test_a_stage_without_one_kind_has_one_group() -> None:
-    [group] = adamw.build(Part("3.weight"), TABLE, CONFIG.optimizer).param_groups
+    [group] = adamw.build(Part("3.norm.weight"), TABLE, CONFIG.optimizer).param_groups
     assert group["weight_decay"] == 0.0
 
 
