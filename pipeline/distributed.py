@@ -1,5 +1,6 @@
 """The process groups of one rank: torch's world, megatron-core's grid, and the device that the rank drives."""
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 from pipeline import cpu, rendezvous
 from pipeline.devices import Device
 from pipeline.errors import ClusterError, UserError
-from pipeline.topology import Topology
+from pipeline.topology import Coordinate, Topology
 
 Made = TypeVar("Made")
 
@@ -72,7 +73,7 @@ def start(topology: Topology, *, device: torch.device, seed: int, timeout_second
         pipeline_model_parallel_size=topology.pipeline,
         create_gloo_process_groups=False,
     )
-    seed_streams(seed, topology.coordinate(torch.distributed.get_rank()).tensor)
+    seed_streams(seed, topology.coordinate(torch.distributed.get_rank()))
 
 
 def meet(problem: str | None = None, *, timeout_seconds: int = 1800) -> Store:
@@ -125,12 +126,21 @@ def all_gathered(value: Made) -> list[Made]:
     return values
 
 
-def seed_streams(seed: int, tensor_rank: int) -> None:
-    """Seed torch alike on all ranks, and the model-parallel stream by tensor rank."""
-    torch.manual_seed(seed)
+def seed_streams(seed: int, place: Coordinate) -> None:
+    """Seed the two random streams that dropout draws from.
+
+    Tensor-parallel ranks share torch's own, for activations that each of them has in full; of the model-parallel
+    stream, for split ones, each has its own. Ranks that differ in another axis share neither.
+    """
+    torch.manual_seed(_mixed(seed, place.pipeline, place.data))
     tracker = tensor_parallel.get_cuda_rng_tracker()
     tracker.reset()
-    tracker.add(MODEL_PARALLEL_STREAM, seed + 2718 + tensor_rank)
+    tracker.add(MODEL_PARALLEL_STREAM, _mixed(seed, place.pipeline, place.data, place.tensor))
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed below 2^63 that differs where one of `numbers` does."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def stop() -> None:
@@ -147,7 +157,7 @@ def single_process(seed: int = 0) -> Iterator[None]:
     os.environ.update(rendezvous.LOOPBACK)
     torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
-    seed_streams(seed, 0)
+    seed_streams(seed, Coordinate(pipeline=0, data=0, tensor=0))
     try:
         yield
     finally:

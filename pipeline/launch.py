@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from pipeline import devices, rendezvous
 from pipeline.config.load import load
-from pipeline.config.rules import ineffective_settings
+from pipeline.config.rules import ineffective_settings, slow_settings
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ClusterError, ConfigError, Interrupted, UserError
 from pipeline.started_rank import PARENT, Failure, rank_main
@@ -49,7 +49,7 @@ class _Started:
 def command(args: argparse.Namespace) -> int:
     """`pretrain train RUN.yaml [a.b=c ...]`."""
     config = _load(args)
-    for remark in ineffective_settings(config):
+    for remark in (*ineffective_settings(config), *slow_settings(config)):
         print(f"warning: {remark}", file=sys.stderr)
     train(config)
     return 0

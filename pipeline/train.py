@@ -17,11 +17,15 @@ from pipeline.config.load import resolved
 from pipeline.config.schema import RunConfig
 from pipeline.data.loader import Batches, MicroBatches, Prefetcher
 from pipeline.data.run_data import RunData, open_run_data
-from pipeline.engine import StepResult, build
+from pipeline.engine.build import build
+from pipeline.engine.replicas import refuse_drift
 from pipeline.errors import DataError, Interrupted, UserError
-from pipeline.models import gpt
+from pipeline.flops import training_flops
+from pipeline.models.families import parameter_table
 from pipeline.monitor import environment
+from pipeline.monitor.divergences import Divergences
 from pipeline.monitor.metrics import MetricsWriter
+from pipeline.monitor.peak_flops import peak_flops
 from pipeline.monitor.progress import Progress
 from pipeline.monitor.run_dir import describe_run
 from pipeline.optim.schedule import learning_rate
@@ -67,12 +71,13 @@ class _Trainer:
         self.config = config
         self.run_dir = Path(config.run.dir)
         self.is_writer = rank == 0
-        self.table = gpt.parameter_table(config.model)
+        self.table = parameter_table(config.model)
         self.data_rank = topology.coordinate(rank).data
         self.data = self._open_data()
         self.num_validation_batches = self._count_validation_batches()
         resumed = self._find_checkpoint()
         self.engine = build(config, self.table, topology, rank=rank, device=device)
+        self.divergences = Divergences(config, self.engine, self.table)
         self.completed_steps = self.consumed_samples = 0
         if resumed:
             folder, manifest = resumed
@@ -89,32 +94,42 @@ class _Trainer:
         batches = Prefetcher(
             self._micro_batches(self.data.train).after(self.consumed_samples), config.data.prefetch_batches
         )
-        progress = Progress(
-            num_steps=config.run.steps, tokens_per_step=config.tokens_per_step, completed_steps=self.completed_steps
-        )
-        metrics = self._metrics()
+        progress, metrics = self._progress(), self._metrics()
         try:
-            for step in range(self.completed_steps + 1, config.run.steps + 1):
-                waited = batches.wait_seconds
-                rate = learning_rate(config, step)
+            if monitor.check_replicas_every_steps:
+                refuse_drift(self.engine, self.table, self.completed_steps)
+            while self.completed_steps < config.run.steps:
+                step, first_sample, waited = self.completed_steps + 1, self.consumed_samples, batches.wait_seconds
+                rate, batch_size = learning_rate(config, step), config.batch_ramp.size_at(first_sample)
+                self.engine.set_global_batch_size(batch_size)
                 result = self.engine.train_step(batches, learning_rate=rate)
                 self.completed_steps = step
-                self.consumed_samples += config.batch.global_batch_size
+                self.consumed_samples += batch_size
+                stopping, last = stop.agreed(), step == config.run.steps
+                saving = last or stopping or _due(step, config.checkpoint.every_steps)
+                if result.diverged or (saving and not self.divergences.weights_are_finite()):
+                    said = self.divergences.take(step, result, first_sample=first_sample)
+                    if monitor.on_divergence == "roll_back":
+                        self._roll_back(said)
+                        if metrics:
+                            metrics.close()
+                        progress, metrics = self._progress(), self._metrics()
+                        continue
                 figures = progress.step_done(
                     result,
                     lr=rate,
                     consumed_tokens=self.consumed_samples * config.model.seq_len,
                     data_wait_seconds=batches.wait_seconds - waited,
                 )
-                figures |= self._figures_of_sources()
-                _refuse_divergence(config, step, result)
-                stopping, last = stop.agreed(), step == config.run.steps
+                figures |= self.divergences.figures() | self._figures_of_sources()
+                if _due(step, monitor.check_replicas_every_steps):
+                    refuse_drift(self.engine, self.table, step)
                 if self.num_validation_batches and (last or (_due(step, monitor.eval_every_steps) and not stopping)):
                     figures["validation/loss"] = self._evaluate()
                 if metrics and (last or _due(step, monitor.log_every_steps) or "validation/loss" in figures):
                     metrics.write(step, figures)
                     log.get().info("%s", progress.line(step, figures))
-                if last or stopping or _due(step, config.checkpoint.every_steps):
+                if saving:
                     self._save()
                 if stopping and not last:
                     raise Interrupted(
@@ -176,14 +191,31 @@ class _Trainer:
         if self.config.checkpoint.resume == "never":
             checkpoint_load.refuse_used(self.run_dir)
             return None
-        found = [files.newest(self.run_dir) if self.is_writer else None]
-        torch.distributed.broadcast_object_list(found, src=0)
-        [resumed] = found
+        resumed = self._newest_checkpoint()
         if resumed:
             folder, manifest = resumed
             position = manifest.consumed_samples
             checkpoint_load.refuse_another_run(folder, manifest, self.config, self.table, self._data_record(position))
         return resumed
+
+    def _newest_checkpoint(self) -> tuple[Path, CheckpointManifest] | None:
+        found = [files.newest(self.run_dir) if self.is_writer else None]
+        torch.distributed.broadcast_object_list(found, src=0)
+        return found[0]
+
+    def _roll_back(self, said: str) -> None:
+        """Load the newest checkpoint. The data goes on behind the step that has diverged, of which `said` tells."""
+        found = self._newest_checkpoint()
+        if found is None:
+            raise UserError(
+                f"{said} monitor.on_divergence=roll_back has nothing to go back to: no checkpoint was saved before. "
+                "Set checkpoint.every_steps to fewer steps, lower optimizer.lr or raise schedule.warmup_steps."
+            )
+        folder, manifest = found
+        checkpoint_load.load(self.engine, folder)
+        left_out = self.consumed_samples - manifest.consumed_samples
+        log.get().warning("rolled back to %s; the %s samples since are not read again", folder, left_out)
+        self.completed_steps = manifest.step
 
     def _data_record(self, consumed_samples: int) -> DataRecord:
         """What the first samples of the run were read from."""
@@ -207,6 +239,17 @@ class _Trainer:
             f"{self.data.num_tokens:,}",
         )
 
+    def _progress(self) -> Progress:
+        config, steps_left = self.config, self.config.run.steps - self.completed_steps
+        last_sample = config.batch_ramp.after(self.consumed_samples, steps_left)
+        return Progress(
+            num_steps=config.run.steps,
+            consumed_tokens=self.consumed_samples * config.model.seq_len,
+            num_tokens=last_sample * config.model.seq_len,
+            device_flops_per_token=training_flops(config) / config.model.seq_len / config.parallel.world_size,
+            peak_flops=peak_flops(self.engine.device, config.precision.dtype),
+        )
+
     def _metrics(self) -> MetricsWriter | None:
         if not self.is_writer:
             return None
@@ -214,10 +257,18 @@ class _Trainer:
             self.run_dir, completed_steps=self.completed_steps, tensorboard=self.config.monitor.tensorboard
         )
 
-    def _evaluate(self) -> float:
+    def _evaluate(self) -> float | None:
+        """The validation loss; a warning, too, where there is none, or where it is not finite."""
         assert self.data.validation
-        batches = self._micro_batches(self.data.validation).after(0, count=self.num_validation_batches)
-        return self.engine.evaluate(batches, num_micro_batches=self.num_validation_batches)
+        samples, count = self._micro_batches(self.data.validation), self.num_validation_batches
+
+        def evaluate() -> float | None:
+            return self.engine.evaluate(samples.after(0, count=count), num_micro_batches=count)
+
+        loss = evaluate()
+        if not self.engine.on_every_rank(loss is not None and math.isfinite(loss)):
+            self.divergences.warn_of_validation(loss, evaluate)
+        return loss
 
     def _save(self) -> None:
         manifest = CheckpointManifest(
@@ -235,14 +286,3 @@ class _Trainer:
 
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
-
-
-def _refuse_divergence(config: RunConfig, step: int, result: StepResult) -> None:
-    if result.skipped and config.precision.dtype == "fp16":
-        return  # it may overflow for a step, until the loss scale fits
-    # DeepSpeed's ZeRO calls every gradient that is not a number an overflow, and leaves the step out in silence.
-    if not math.isfinite(result.loss) or result.skipped or not math.isfinite(result.grad_norm or 0.0):
-        raise UserError(
-            f"step {step} has loss {result.loss} and gradient norm {result.grad_norm}: training has diverged. Nothing "
-            "was saved since; go on from the last checkpoint with a lower optimizer.lr or more schedule.warmup_steps."
-        )

@@ -8,7 +8,7 @@ from pipeline.checkpoint import files, rng
 from pipeline.checkpoint.manifest import CheckpointManifest, DataRecord, find_checkpoints
 from pipeline.config.load import resolved
 from pipeline.config.schema import RunConfig
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
 from pipeline.errors import CheckpointError
 from pipeline.models.parameters import ParameterTable
 
@@ -74,15 +74,24 @@ def load(engine: Engine, folder: Path) -> None:
     """Give this rank's engine and random generators the state saved in `folder`; every rank calls this.
 
     The optimizer's settings stay those of the config: DeepSpeed would put the saved ones in their place.
+
+    Raises:
+        CheckpointError: it is of another optimizer, or lacks files.
     """
     optimizer = engine.deepspeed.optimizer
-    settings = [{name: group[name] for name in SETTINGS} for group in optimizer.param_groups]
+    names = set().union(*optimizer.param_groups)
+    settings = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
     clip_grad = getattr(optimizer, "clip_grad", None)
     path, _ = engine.deepspeed.load_checkpoint(
         str(folder.parent), tag=folder.name, load_module_strict=True, load_lr_scheduler_states=False
     )
     if path is None:
         raise CheckpointError(f"{folder} lacks files that DeepSpeed needs. Resume from another checkpoint.")
+    if missing := names.difference(*optimizer.param_groups):
+        raise CheckpointError(
+            f"{folder} is of another optimizer, which has no {', '.join(sorted(missing))}. Restore the one that "
+            "parallel.deepspeed named, or give another run.dir."
+        )
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
     if clip_grad is not None:

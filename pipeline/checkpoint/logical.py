@@ -19,7 +19,7 @@ from pipeline.checkpoint import files
 from pipeline.checkpoint.manifest import CheckpointManifest
 from pipeline.config.load import build
 from pipeline.errors import CheckpointError
-from pipeline.models import gpt
+from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterSpec
 
 OPTIMIZER_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt")
@@ -54,7 +54,7 @@ class LogicalCheckpoint:
         self.config = build(manifest.config, check_data=False)
         self.step = manifest.step
         self.consumed_samples = manifest.consumed_samples
-        self.table = gpt.parameter_table(self.config.model)
+        self.table = parameter_table(self.config.model)
         if manifest.parameters != self.table.describe():
             raise CheckpointError(
                 f"{path} names other parameters than its own config describes: it was written by another version. "

@@ -20,7 +20,7 @@ from pipeline.checkpoint.manifest import (
     step_folder,
     step_of,
 )
-from pipeline.engine import Engine
+from pipeline.engine.engine import Engine
 from pipeline.errors import CheckpointError, DataError
 
 Item = TypeVar("Item")

@@ -147,15 +147,46 @@ DATA_RULES: tuple[Rule, ...] = (
     ),
 )
 
+# Family -> what it is trained on.
+OBJECTIVE_OF = {"gpt": "causal", "bert": "masked", "t5": "span"}
+ARCHITECTURE_FOR = {"causal": "llama, qwen2, qwen3, mistral or gpt2", "masked": "bert", "span": "t5"}
+
+
+def _why_another_objective(config: RunConfig) -> str:
+    return (
+        f"objective.name={config.objective.name} cannot be trained with "
+        f"model.architecture={config.model.architecture}, which learns objective.name="
+        f"{OBJECTIVE_OF[config.model.family]}; for this objective model.architecture is "
+        f"{ARCHITECTURE_FOR[config.objective.name]}"
+    )
+
+
 # A sample can be looked at whatever the model is; trained on only by a model that is made for it.
 TRAINING_RULES: tuple[Rule, ...] = (
     Rule(
-        reads=("objective.name", "model.family"),
-        broken=lambda config: config.objective.name != "causal",
+        reads=("objective.name", "model.architecture"),
+        broken=lambda config: config.objective.name != OBJECTIVE_OF[config.model.family],
+        because=_why_another_objective,
+        do=". Change one of them; `pretrain data preview` shows the samples of any objective.",
+    ),
+    Rule(
+        reads=("objective.name", "objective.pairs", "model.num_token_types"),
+        broken=lambda config: config.objective.reads_pairs and config.model.num_token_types < 2,
         because=lambda config: (
-            f"objective.name={config.objective.name} cannot be trained with model.family={config.model.family}: it is "
-            "a decoder, which predicts next tokens"
+            f"model.num_token_types={config.model.num_token_types} is wrong because objective.pairs="
+            f"{config.objective.pairs} tells two segments apart"
         ),
-        do=". Set objective.name=causal; `pretrain data preview` shows the samples of the other objectives.",
+        do="; set it to 2 or more.",
+    ),
+    Rule(
+        reads=("objective.name", "objective.pairs", "model.architecture", "model.pair_head"),
+        broken=lambda config: (
+            config.model.pair_head != (config.model.family == "bert" and config.objective.reads_pairs)
+        ),
+        because=lambda config: (
+            f"model.pair_head={str(config.model.pair_head).lower()} is wrong because objective.pairs="
+            f"{config.objective.pairs} {'has pairs' if config.objective.reads_pairs else 'has no pairs'} to classify"
+        ),
+        do="; leave it out.",
     ),
 )

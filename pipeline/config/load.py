@@ -8,6 +8,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import dataset
+from pipeline.config.deepspeed_rules import deepspeed_problems
 from pipeline.config.problems import Problem, from_validation
 from pipeline.config.rules import broken_rules
 from pipeline.config.schema import LISTS, SECTIONS, RunConfig, Section
@@ -60,6 +61,7 @@ def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool, fo
     found = dataset.read(raw["data"]) if check_data else {}
     if check_data:
         raw["model"] = dataset.with_vocab_size(raw["model"], found)
+    raw["model"] = _with_pair_head(raw["model"], raw["objective"])
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -68,19 +70,32 @@ def _build(raw: dict[str, Any], problems: list[Problem], *, check_data: bool, fo
         unusable = unusable.union(*(problem.keys for problem in wrong_fields))
         config = _partial(raw, unusable)
     problems += broken_rules(config, unusable, for_training=for_training)
+    problems += deepspeed_problems(config, unusable) if check_data and for_training else []
     problems += dataset.problems(config, found, unusable)
     if problems:
         raise ConfigError(*(str(problem) for problem in problems))
     return config
 
 
+def _with_pair_head(model: Any, objective: Any) -> Any:
+    """The `model` section with what classifies the pairs of the objective, where it does not say."""
+    if not isinstance(model, dict) or not isinstance(objective, dict) or model.get("pair_head") is not None:
+        return model
+    is_bert = model.get("architecture") == "bert"
+    return model | {"pair_head": is_bert and objective.get("pairs", "none") != "none"}
+
+
 def _partial(raw: Mapping[str, Any], unusable: frozenset[str]) -> RunConfig:
-    """`raw` with a stand-in of 1 for each unusable value, so that rules which do not read it can still be checked."""
+    """`raw` with a stand-in for each unusable value, so that rules which do not read it can still be checked."""
     sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
         given = raw[name] if isinstance(raw[name], dict) else {}
         usable = {key: value for key, value in given.items() if key in section.model_fields}
-        stand_ins = {key: 1 for key in section.model_fields if f"{name}.{key}" in unusable}
+        stand_ins = {
+            key: 1 if field.is_required() else field.get_default() or 1
+            for key, field in section.model_fields.items()
+            if f"{name}.{key}" in unusable
+        }
         entries = {key: _entries(section, key, usable[key]) for key in usable if f"{name}.{key}" in LISTS}
         sections[name] = section.model_construct(**usable | entries | stand_ins)
     return RunConfig.model_construct(**sections)

@@ -93,10 +93,11 @@ def value_of(config: RunConfig, key: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def default_of(key: str) -> Any:
-    """The default behind a dotted key."""
+def default_of(config: RunConfig, key: str) -> Any:
+    """What is taken where a dotted key is left out, which may depend on others of its section."""
     section, name = key.split(".")
-    return SECTIONS[section].model_fields[name].default
+    values = getattr(config, section).__dict__
+    return SECTIONS[section].model_fields[name].get_default(call_default_factory=True, validated_data=values)
 
 
 def with_value(config: RunConfig, key: str, value: Any) -> RunConfig:

@@ -3,10 +3,17 @@
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
+from pipeline import devices
+from pipeline.config.architecture_rules import ARCHITECTURE_RULES, unread_keys
+from pipeline.config.batch_rules import BATCH_RULES
 from pipeline.config.data_rules import DATA_RULES, TRAINING_RULES
+from pipeline.config.deepspeed_rules import unread_optimizer_keys
+from pipeline.config.encoder_decoder_rules import ENCODER_DECODER_RULES
 from pipeline.config.problems import Problem
 from pipeline.config.rule import Rule, default_of, multiple, problem, value_of
+from pipeline.config.schedule_rules import SCHEDULE_RULES, unread_schedule_keys
 from pipeline.config.schema import RunConfig
+from pipeline.config.stage_rules import STAGE_RULES
 
 # Objective -> the keys that it alone reads.
 OBJECTIVE_KEYS = {
@@ -35,22 +42,32 @@ def ineffective_settings(config: RunConfig) -> list[str]:
     """A sentence for each value that is not its default and yet changes nothing in this run."""
     unsaved = config.checkpoint.every_steps is None
     unevaluated = config.data.validation is None
-    constant = config.schedule.decay == "constant"
     table = (
         *_idle_objective_keys(config),
         *_idle_data_keys(config),
+        *unread_keys(config),
+        *unread_schedule_keys(config),
+        *unread_optimizer_keys(config),
         ("checkpoint.keep_last", unsaved, "checkpoint.every_steps=null saves the last step only"),
         ("monitor.eval_every_steps", unevaluated, "data.validation=null runs no evaluation"),
         ("monitor.eval_samples", unevaluated, "data.validation=null runs no evaluation"),
-        ("schedule.min_lr", constant, "schedule.decay=constant stays at optimizer.lr"),
-        ("schedule.decay_steps", constant, "schedule.decay=constant stays at optimizer.lr"),
         ("precision.initial_loss_scale_power", config.precision.dtype != "fp16", "only fp16 scales the loss"),
     )
     return [
         f"{key}={value_of(config, key)} has no effect because {reason}."
         for key, idle, reason in table
-        if idle and value_of(config, key) != default_of(key)
+        if idle and value_of(config, key) != default_of(config, key)
     ]
+
+
+def slow_settings(config: RunConfig) -> list[str]:
+    """A sentence for each value that makes this run much slower than need be."""
+    if config.precision.dtype == "fp16" and devices.resolve(config.run.device) == "cpu":
+        return [
+            "precision.dtype=fp16 is slow on a CPU, which computes it in fp32 and rounds: it is for proving what is to "
+            "run on a GPU. precision.dtype=fp32 is faster here."
+        ]
+    return []
 
 
 def _idle_objective_keys(config: RunConfig) -> Iterator[tuple[str, bool, str]]:
@@ -73,6 +90,18 @@ def _idle_data_keys(config: RunConfig) -> Iterator[tuple[str, bool, str]]:
         yield "data.phases", True, "data.train has one source"
 
 
+def _heads_fit(config: RunConfig) -> bool:
+    """Whether every tensor-parallel rank holds whole key/value heads, or one together with other ranks."""
+    heads, size = config.model.num_key_value_heads, config.parallel.tensor_parallel_size
+    return heads % size == 0 or size % heads == 0
+
+
+def _has_free_heads(config: RunConfig) -> bool:
+    """Whether heads of any width may be given, whatever the hidden size is."""
+    model = config.model
+    return model.family == "t5" or (model.architecture in ("mistral", "qwen3") and "head_dim" in model.model_fields_set)
+
+
 def _head_dim_is_derived(config: RunConfig) -> bool:
     return "head_dim" not in config.model.model_fields_set
 
@@ -92,21 +121,6 @@ def _head_dim_steps(config: RunConfig) -> dict[str, int]:
     return {"model.hidden_size": config.model.num_attention_heads, "model.num_attention_heads": 1}
 
 
-def _sequences_per_step(config: RunConfig) -> int:
-    batch = config.batch
-    return (batch.gradient_accumulation_steps or 0) * batch.micro_batch_size * config.parallel.data_parallel_size
-
-
-def _why_accumulation(config: RunConfig) -> str:
-    batch = config.batch
-    return (
-        f"batch.gradient_accumulation_steps={batch.gradient_accumulation_steps} is wrong because with "
-        f"batch.micro_batch_size={batch.micro_batch_size} and "
-        f"parallel.data_parallel_size={config.parallel.data_parallel_size} it makes {_sequences_per_step(config)} "
-        f"sequences per step, not batch.global_batch_size={batch.global_batch_size}"
-    )
-
-
 RULES: tuple[Rule, ...] = (
     *DATA_RULES,
     multiple(
@@ -114,11 +128,15 @@ RULES: tuple[Rule, ...] = (
         of=["parallel.tensor_parallel_size"],
         because="every tensor-parallel rank holds whole heads",
     ),
-    multiple(
-        "model.num_key_value_heads",
-        of=["parallel.tensor_parallel_size"],
-        because="every tensor-parallel rank holds whole key and value heads",
-        only_if=lambda config: "num_key_value_heads" in config.model.model_fields_set,
+    Rule(
+        reads=("model.num_key_value_heads", "parallel.tensor_parallel_size"),
+        broken=lambda config: "num_key_value_heads" in config.model.model_fields_set and not _heads_fit(config),
+        because=lambda config: (
+            f"model.num_key_value_heads={config.model.num_key_value_heads} is wrong because with "
+            f"parallel.tensor_parallel_size={config.parallel.tensor_parallel_size} a rank would hold part of one: the "
+            "one must be a multiple of the other"
+        ),
+        steps=lambda _: {"model.num_key_value_heads": 1, "parallel.tensor_parallel_size": 1},
     ),
     multiple(
         "model.num_attention_heads",
@@ -128,11 +146,13 @@ RULES: tuple[Rule, ...] = (
     multiple(
         "model.hidden_size",
         of=["model.num_attention_heads"],
-        because="Hugging Face's Llama, which the model is exported to, takes no other, whatever model.head_dim is",
+        because="Hugging Face's model, which it is exported to, takes no other, whatever model.head_dim is",
+        only_if=lambda config: not _has_free_heads(config),
+        reads="model.architecture",
     ),
     Rule(
-        reads=("model.head_dim", "model.hidden_size", "model.num_attention_heads"),
-        broken=lambda config: config.model.head_dim % 2 != 0,
+        reads=("model.head_dim", "model.hidden_size", "model.num_attention_heads", "model.architecture"),
+        broken=lambda config: config.model.made.positions == "rotary" and config.model.head_dim % 2 != 0,
         because=_why_head_dim,
         steps=_head_dim_steps,
     ),
@@ -141,11 +161,9 @@ RULES: tuple[Rule, ...] = (
         of=["parallel.tensor_parallel_size"],
         because="every tensor-parallel rank holds an equal part",
     ),
-    multiple(
-        "model.num_layers",
-        of=["parallel.pipeline_parallel_size"],
-        because="every pipeline stage holds as many layers",
-    ),
+    *STAGE_RULES,
+    *ARCHITECTURE_RULES,
+    *ENCODER_DECODER_RULES,
     multiple(
         "model.seq_len",
         of=["parallel.tensor_parallel_size"],
@@ -172,30 +190,7 @@ RULES: tuple[Rule, ...] = (
         ),
         do=". Set zero_stage=1 or pipeline_parallel_size=1.",
     ),
-    multiple(
-        "batch.global_batch_size",
-        of=["batch.micro_batch_size", "parallel.data_parallel_size"],
-        because="every model copy runs the same number of micro-batches",
-        only_if=lambda config: config.batch.gradient_accumulation_steps is None,
-        reads="batch.gradient_accumulation_steps",
-    ),
-    Rule(
-        reads=(
-            "batch.gradient_accumulation_steps",
-            "batch.micro_batch_size",
-            "parallel.data_parallel_size",
-            "batch.global_batch_size",
-        ),
-        broken=lambda config: (
-            config.batch.gradient_accumulation_steps is not None
-            and _sequences_per_step(config) != config.batch.global_batch_size
-        ),
-        because=_why_accumulation,
-        steps=lambda config: {
-            "batch.gradient_accumulation_steps": 1,
-            "batch.global_batch_size": _sequences_per_step(config),
-        },
-    ),
+    *BATCH_RULES,
     Rule(
         reads=("precision.grad_accum_dtype", "precision.dtype"),
         broken=lambda config: config.precision.grad_accum_dtype not in (None, "fp32", config.precision.dtype),
@@ -214,52 +209,5 @@ RULES: tuple[Rule, ...] = (
         ),
         do=". Set zero_stage=1, which costs nothing on one data-parallel rank, or dtype=fp32.",
     ),
-    Rule(
-        reads=("precision.dtype", "model.tie_embeddings", "parallel.pipeline_parallel_size"),
-        broken=lambda config: (
-            config.precision.dtype == "fp16"
-            and config.model.tie_embeddings
-            and config.parallel.pipeline_parallel_size > 1
-        ),
-        because=lambda _: (
-            "model.tie_embeddings=true cannot be used with precision.dtype=fp16 and pipeline stages: DeepSpeed does "
-            "not sum the tied gradients of its fp16 optimizer over the stages"
-        ),
-        do=". Set dtype=bf16, tie_embeddings=false or pipeline_parallel_size=1.",
-    ),
-    Rule(
-        reads=("precision.dtype", "run.device"),
-        broken=lambda config: config.precision.dtype == "fp16" and config.run.device == "cpu",
-        because=lambda _: "precision.dtype=fp16 is wrong because DeepSpeed has no fp16 for run.device=cpu",
-        do="; set precision.dtype=bf16 or fp32.",
-    ),
-    Rule(
-        reads=("schedule.warmup_steps", "run.steps"),
-        broken=lambda config: config.schedule.warmup_steps > config.run.steps,
-        because=lambda config: (
-            f"schedule.warmup_steps={config.schedule.warmup_steps} is wrong because the run ends at "
-            f"run.steps={config.run.steps}, before optimizer.lr is reached"
-        ),
-        do="; lower warmup_steps, or raise steps.",
-    ),
-    Rule(
-        reads=("schedule.decay_steps", "schedule.warmup_steps"),
-        broken=lambda config: (
-            (config.schedule.decay_steps or config.schedule.warmup_steps) < config.schedule.warmup_steps
-        ),
-        because=lambda config: (
-            f"schedule.decay_steps={config.schedule.decay_steps} is wrong because the decay starts after "
-            f"schedule.warmup_steps={config.schedule.warmup_steps} and cannot end before"
-        ),
-        do="; raise decay_steps, or lower warmup_steps.",
-    ),
-    Rule(
-        reads=("schedule.min_lr", "optimizer.lr"),
-        broken=lambda config: config.schedule.min_lr > config.optimizer.lr,
-        because=lambda config: (
-            f"schedule.min_lr={config.schedule.min_lr} is wrong because the learning rate decays to it from "
-            f"optimizer.lr={config.optimizer.lr}"
-        ),
-        do="; set min_lr to optimizer.lr or less.",
-    ),
+    *SCHEDULE_RULES,
 )

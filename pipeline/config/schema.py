@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.batch import accumulation_steps
+from pipeline.config.architectures import ARCHITECTURES, Activation, Architecture, ArchitectureName, Family
+from pipeline.config.batch import BatchRamp, accumulation_steps
 
 Count = Annotated[int, Field(ge=1)]
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -47,15 +48,22 @@ class RunSection(Section):
     """Device of the ranks; auto takes CUDA where a GPU is seen."""
 
 
+def _of_architecture(key: str) -> Any:
+    """The default of a field that depends on the architecture."""
+    return lambda given: getattr(ARCHITECTURES[given["architecture"]], key)
+
+
 class ModelConfig(Section):
     """Shape of the Transformer."""
 
-    family: Literal["gpt"] = "gpt"
-    """Architecture: gpt is a Llama-style decoder."""
+    architecture: ArchitectureName = "llama"
+    """What it computes, named after Hugging Face's model: decoders llama, qwen2, qwen3, mistral, gpt2; bert; t5."""
     vocab_size: Count
     """Token ids the model knows; taken from the data set's manifest when left out."""
     num_layers: Count
-    """Transformer layers."""
+    """Transformer layers; t5: of the encoder."""
+    num_decoder_layers: Count = Field(default_factory=lambda given: given["num_layers"])
+    """t5: layers of the decoder; num_layers when left out."""
     hidden_size: Count
     """Width of the residual stream."""
     num_attention_heads: Count
@@ -63,19 +71,57 @@ class ModelConfig(Section):
     num_key_value_heads: Count = Field(default_factory=lambda given: given["num_attention_heads"])
     """Key and value heads per layer; num_attention_heads when left out, fewer for grouped-query attention."""
     head_dim: Count = Field(default_factory=lambda given: given["hidden_size"] // given["num_attention_heads"])
-    """Width of one head, even; hidden_size / num_attention_heads when left out."""
+    """Width of one head; hidden_size / num_attention_heads when left out."""
     ffn_hidden_size: Count
     """Inner width of the feed-forward layer."""
     seq_len: Count
-    """Tokens per sequence."""
+    """Tokens per sequence; t5: of the encoder, the decoder's are objective.target_len."""
+    activation: Activation = Field(default_factory=_of_architecture("activation"))
+    """Of the feed-forward layer; the architecture's own when left out. gelu_tanh is Hugging Face's gelu_new."""
+    gated_mlp: bool = Field(default_factory=_of_architecture("gated_mlp"))
+    """A gate beside the feed-forward layer's input; the architecture's own when left out, t5 may choose."""
     rope_theta: float = Field(default=10000.0, gt=0)
     """Base of the rotary position embedding's frequencies."""
-    norm_epsilon: float = Field(default=1e-5, gt=0)
-    """Added to the mean square inside RMSNorm."""
-    tie_embeddings: bool = False
-    """Use the token embedding as output layer too."""
-    init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of the initial weights."""
+    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    """How rotary frequencies are stretched to a longer context."""
+    rope_factor: float = Field(default=1.0, ge=1)
+    """How far: the context is so many times rope_original_seq_len."""
+    rope_low_freq_factor: float = Field(default=1.0, gt=0)
+    """llama3: wavelengths above rope_original_seq_len / this are stretched in full."""
+    rope_high_freq_factor: float = Field(default=4.0, gt=0)
+    """llama3: wavelengths below rope_original_seq_len / this stay as they are."""
+    rope_original_seq_len: Count = 8192
+    """llama3: positions that the model was trained on before it was stretched."""
+    sliding_window: Count | None = None
+    """mistral: a token sees so many, itself included; null lets it see all before it."""
+    num_relative_buckets: Annotated[int, Field(ge=4)] = 32
+    """t5: classes of distance between two tokens."""
+    max_relative_distance: Annotated[int, Field(ge=8)] = 128
+    """t5: distances from here on are one class."""
+    num_token_types: Count = 2
+    """bert: kinds of segments."""
+    pair_head: bool = False
+    """bert: pooler and classifier of sentence pairs; true where objective.pairs makes pairs, when left out."""
+    norm_epsilon: float = Field(default_factory=_of_architecture("norm_epsilon"), gt=0)
+    """Added to the variance inside norms; the architecture's own when left out."""
+    tie_embeddings: bool = Field(default_factory=_of_architecture("tie_embeddings"))
+    """Use the token embedding as output layer too; the architecture's own when left out."""
+    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of activations that are dropped before they join the residual stream."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of attention weights that are dropped."""
+    init_std: float = Field(default_factory=_of_architecture("init_std"), gt=0)
+    """Standard deviation of the initial weights; t5: a factor of the deviations of its paper's code."""
+
+    @property
+    def made(self) -> Architecture:
+        """What makes its architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def family(self) -> Family:
+        """Decoder, encoder or encoder-decoder."""
+        return self.made.family
 
 
 class ObjectiveConfig(Section):
@@ -139,7 +185,7 @@ class PhaseConfig(Section):
     """Other weights from a step on."""
 
     from_step: Annotated[int, Field(ge=2)] | None = None
-    """The first step with these weights, counted in steps of batch.global_batch_size."""
+    """The first step with these weights, counted in steps of the batch sizes that the config has now."""
     from_sample: Count | None = None
     """In place of from_step: samples of the run before these weights, whatever the batch sizes were."""
     weights: dict[str, Annotated[float, Field(ge=0)]]
@@ -196,8 +242,14 @@ class ParallelConfig(Section):
     """Copies of the model that train on different samples."""
     sequence_parallel: bool = False
     """Also split the sequence over the tensor-parallel ranks, outside the matrix products."""
+    stage_layers: Annotated[tuple[Count, ...], BeforeValidator(_as_tuple)] | None = None
+    """Pipeline layers of each stage, embedding and head included; null cuts them so that stages cost about the same."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What the backward pass computes again in place of keeping it: nothing, attention, or whole layers."""
     zero_stage: int = Field(default=1, ge=0, le=3)
     """DeepSpeed ZeRO stage: 1 shards optimizer state over data parallelism, 2 gradients too, 3 weights too."""
+    deepspeed: Annotated[str, Field(min_length=1)] | None = None
+    """DeepSpeed's JSON, relative to the current directory; null takes ds_configs/zeroN.json of zero_stage."""
 
     @property
     def world_size(self) -> int:
@@ -211,16 +263,22 @@ class BatchConfig(Section):
     micro_batch_size: Count
     """Sequences that one model copy computes at once."""
     global_batch_size: Count
-    """Sequences per optimizer step, over all model copies."""
+    """Sequences per optimizer step, over all model copies; with a ramp-up, after it."""
     gradient_accumulation_steps: Count | None = None
     """Micro-batches per model copy and step; null derives it. Read `RunConfig.gradient_accumulation_steps`."""
+    ramp_up_start: Count | None = None
+    """Sequences of the run's first step, where the batch size grows; null begins with global_batch_size."""
+    ramp_up_increment: Count | None = None
+    """Sequences that are added to a step at a time, after equal stretches of samples."""
+    ramp_up_samples: Count | None = None
+    """Samples of the run over which the batch size grows to global_batch_size."""
 
 
 class OptimizerConfig(Section):
     """The update rule."""
 
-    name: Literal["adamw"] = "adamw"
-    """AdamW: Adam with decoupled weight decay."""
+    name: Literal["adamw", "deepspeed"] = "adamw"
+    """adamw: Adam with decoupled weight decay; deepspeed: the optimizer that the JSON of parallel.deepspeed names."""
     lr: float = Field(gt=0)
     """Peak learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -238,14 +296,18 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """The learning rate over the steps: linear warm-up, then decay to `min_lr`."""
 
-    decay: Literal["constant", "linear", "cosine"] = "cosine"
-    """Shape of the decay after warm-up."""
+    decay: Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd"] = "cosine"
+    """Shape of the decay after warm-up; inverse_sqrt goes on without end, wsd stays at the peak until its cooldown."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up from 0."""
     decay_steps: Count | None = None
     """Steps after which the rate is `min_lr`; null is run.steps. Read `RunConfig.decay_steps`."""
     min_lr: float = Field(default=0.0, ge=0)
-    """Learning rate at the end of the decay."""
+    """Learning rate at the end of the decay; inverse_sqrt: the lowest one."""
+    cooldown_steps: Count | None = None
+    """wsd: the last steps before decay_steps, in which the rate decays."""
+    cooldown: Literal["linear", "cosine", "sqrt"] = "linear"
+    """wsd: shape of the decay in these; sqrt is 1 - sqrt(the part of them that is done)."""
 
 
 class PrecisionConfig(Section):
@@ -281,6 +343,12 @@ class MonitorConfig(Section):
     """Sequences per evaluation; null takes all of data.validation."""
     tensorboard: bool = True
     """Write TensorBoard events to RUN_DIR/tensorboard."""
+    check_replicas_every_steps: Count | None = None
+    """Steps between checks that ranks agree on what they hold in copies; null never checks."""
+    on_divergence: Literal["stop", "skip", "roll_back"] = "stop"
+    """What to do where a loss or gradient is not finite: end, leave the step out, or go back to a checkpoint."""
+    max_divergences: Count = 10
+    """Steps that one start of the run may leave out or roll back; one more ends it."""
 
 
 class RunConfig(Section):
@@ -300,7 +368,7 @@ class RunConfig(Section):
 
     @property
     def gradient_accumulation_steps(self) -> int:
-        """Micro-batches per model copy and optimizer step."""
+        """Micro-batches per model copy and optimizer step; with a ramp-up, after it."""
         return accumulation_steps(
             global_batch_size=self.batch.global_batch_size,
             micro_batch_size=self.batch.micro_batch_size,
@@ -309,14 +377,28 @@ class RunConfig(Section):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens per optimizer step, over all model copies."""
+        """Tokens per optimizer step, over all model copies; with a ramp-up, after it."""
         return self.batch.global_batch_size * self.model.seq_len
+
+    @property
+    def batch_ramp(self) -> BatchRamp:
+        """The global batch size at each point of the run; a ramp-up that the rules refuse is taken for none."""
+        final, batch = self.batch.global_batch_size, self.batch
+        start, increment, samples = batch.ramp_up_start, batch.ramp_up_increment, batch.ramp_up_samples
+        if start is None or increment is None or samples is None or start + increment > final:
+            return BatchRamp(final=final, start=final, increment=1, samples=0)
+        return BatchRamp(final=final, start=start, increment=increment, samples=samples)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of all steps of the run, the ramp-up of the batch size included."""
+        return self.batch_ramp.after(0, self.run.steps)
 
     @property
     def phase_starts(self) -> list[int]:
         """Samples of the run before each phase of the data."""
-        batch = self.batch.global_batch_size
-        return [phase.from_sample or ((phase.from_step or 1) - 1) * batch for phase in self.data.phases]
+        ramp = self.batch_ramp
+        return [phase.from_sample or ramp.after(0, (phase.from_step or 1) - 1) for phase in self.data.phases]
 
     @property
     def decay_steps(self) -> int:

@@ -77,7 +77,7 @@ def open_run_data(config: RunConfig) -> RunData:
         for source, shards, reader in zip(config.data.train, sources, readers, strict=True)
     ]
     blend = Blend(blend_sources, phases(config, [shards.num_tokens for shards in sources]))
-    blend.check_length(config.run.steps * config.batch.global_batch_size)
+    blend.check_length(config.num_samples)
     vocab_size = tokenizer.vocab_size
     validation = None
     if config.data.validation:

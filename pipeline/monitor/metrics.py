@@ -1,6 +1,7 @@
 """The run's figures by step: `metrics.jsonl` and TensorBoard, written by one rank."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ class MetricsWriter:
             self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=completed_steps + 1)
 
     def write(self, step: int, figures: dict[str, float | None]) -> None:
-        """Record `figures`, named `group/name`, for step `step`; one that is None is left out."""
-        known = {name: value for name, value in figures.items() if value is not None}
+        """Record `figures`, named `group/name`, for step `step`; one that is None or not finite is left out.
+
+        JSON has no word for what is not finite.
+        """
+        known = {name: value for name, value in figures.items() if value is not None and math.isfinite(value)}
         self._file.write(json.dumps({"step": step} | known) + "\n")
         self._file.flush()
         if self._board:

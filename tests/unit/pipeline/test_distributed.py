@@ -6,7 +6,7 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from pipeline import distributed
 from pipeline.errors import ClusterError
-from pipeline.topology import Topology
+from pipeline.topology import Coordinate, Topology
 
 CPU = torch.device("cpu")
 
@@ -25,9 +25,9 @@ def test_a_world_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         distributed.start(Topology(tensor=2), device=CPU, seed=1)
 
 
-def draws(seed: int, tensor_rank: int) -> tuple[float, float]:
+def draws(seed: int, tensor: int, *, data: int = 0) -> tuple[float, float]:
     """The first number of the common stream, and of the model-parallel one."""
-    distributed.seed_streams(seed, tensor_rank)
+    distributed.seed_streams(seed, Coordinate(pipeline=0, data=data, tensor=tensor))
     with get_cuda_rng_tracker().fork():
         own = float(torch.rand(()))
     return float(torch.rand(())), own
@@ -40,6 +40,9 @@ def test_tensor_parallel_ranks_share_one_stream_and_differ_in_the_other() -> Non
         assert first[1] != second[1]
         assert draws(5, 0) == first
         assert draws(6, 0) != first
+        copy = draws(5, 0, data=1)
+        assert copy[0] != first[0]
+        assert copy[1] != first[1]
     assert not torch.distributed.is_initialized()
 
 
