@@ -14,13 +14,14 @@ import torch
 from data_prep.atomic import creating_folder, refuse_occupied
 from data_prep.progress import Progress, progress
 from pipeline.config.schema import Dtype, ModelConfig
-from pipeline.convert.llama import SpecialIds, hugging_face_config, to_hugging_face
+from pipeline.convert.form import form_of
 from pipeline.convert.model_card import model_card
 from pipeline.convert.parity import Parity, prove
 from pipeline.convert.safetensors_writer import NamedPieces, num_bytes, save_model
+from pipeline.convert.special_ids import SpecialIds
 from pipeline.convert.tokenizer_files import copy_tokenizer, find_tokenizer, special_ids
 from pipeline.errors import CheckpointError
-from pipeline.models import gpt
+from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterSpec
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def export(
 
 
 def _check_table(checkpoint: "LogicalCheckpoint") -> None:
-    expected = gpt.parameter_table(checkpoint.config.model).describe()
+    expected = parameter_table(checkpoint.config.model).describe()
     found = checkpoint.table.describe()
     wrong = {
         "missing": sorted(expected.keys() - found.keys()),
@@ -113,8 +114,10 @@ def _check_table(checkpoint: "LogicalCheckpoint") -> None:
 
 
 def _write_configs(folder: Path, model: ModelConfig, dtype: torch.dtype, ids: SpecialIds) -> None:
-    _write_json(folder / "config.json", hugging_face_config(model, dtype=dtype, ids=ids))
-    _write_json(folder / "generation_config.json", ids.named())
+    content = form_of(model).config(model, dtype, ids)
+    _write_json(folder / "config.json", content)
+    start = {key: content[key] for key in ("decoder_start_token_id",) if key in content}
+    _write_json(folder / "generation_config.json", ids.named() | start)
 
 
 def _write_weights(checkpoint: "LogicalCheckpoint", folder: Path, dtype: torch.dtype) -> None:
@@ -122,7 +125,7 @@ def _write_weights(checkpoint: "LogicalCheckpoint", folder: Path, dtype: torch.d
     shapes = {
         name: tuple(tensor.shape)
         for row in checkpoint.table
-        for name, tensor in to_hugging_face(row, torch.empty(row.shape, device="meta"), model)
+        for name, tensor in form_of(model).to_hugging_face(row, torch.empty(row.shape, device="meta"), model)
     }
     total = sum(num_bytes(shape, dtype) for shape in shapes.values())
     with progress("export", total=total) as shown:
@@ -130,11 +133,12 @@ def _write_weights(checkpoint: "LogicalCheckpoint", folder: Path, dtype: torch.d
 
 
 def _tensors(checkpoint: "LogicalCheckpoint", dtype: torch.dtype, shown: Progress) -> Iterator[NamedPieces]:
+    model = checkpoint.config.model
     for row in checkpoint.table:
         full = checkpoint.read(row.name)
         if full.shape != row.shape:
             raise CheckpointError(f"{checkpoint.path}: {row.name} has shape {tuple(full.shape)}, not {row.shape}.")
-        for name, tensor in to_hugging_face(row, full, checkpoint.config.model):
+        for name, tensor in form_of(model).to_hugging_face(row, full, model):
             yield name, _rounded(tensor, row, dtype)
             shown.update(num_bytes(tuple(tensor.shape), dtype))
 

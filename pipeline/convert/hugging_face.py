@@ -22,14 +22,22 @@ transformers.utils.logging.disable_progress_bar()
 
 
 def load_causal_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The decoder in `folder`; see `load_model`."""
+    return load_model(folder, transformers.AutoModelForCausalLM, dtype=dtype)
+
+
+def load_model(folder: Path, kind: type[Any], *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The language model in `folder`, in evaluation mode, on the CPU.
+
+    Args:
+        kind: the class of transformers, or the automatic one, that loads it.
 
     Raises:
         UserError: there is no such folder, it holds no model, or its weights are not those that its config asks for.
     """
     _check_folder(folder)
     try:
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL_ONLY
         )
     except UNLOADABLE as error:

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import transformers
 
-from pipeline.convert.hugging_face import load_causal_model
+from pipeline.config.sample import denoising
+from pipeline.config.schema import RunConfig
+from pipeline.convert.form import form_of
+from pipeline.convert.hugging_face import load_model
+from pipeline.convert.special_ids import SpecialIds
 from pipeline.data.token_stream import TokenStream
 from pipeline.distributed import single_process
 from pipeline.errors import CheckpointError, DataError
-from pipeline.models import gpt
+from pipeline.models.families import family_of, parameter_table, pipeline_layers
 from pipeline.models.pipeline_layer import LayerStack
 from pipeline.shards import find_shards
 
@@ -53,7 +58,7 @@ def prove(checkpoint: "LogicalCheckpoint", folder: Path, *, dtype: torch.dtype) 
     """
     windows_BS, tokens = _windows(checkpoint)
     expected = training_logits(checkpoint, windows_BS, dtype=dtype)
-    found = _exported_logits(folder, windows_BS)
+    found = _exported_logits(checkpoint.config, folder, windows_BS)
     worst, place = _worst(expected, found)
     if not worst <= TOLERANCE:  # a NaN is no pass
         window, position, token = place
@@ -69,24 +74,58 @@ def prove(checkpoint: "LogicalCheckpoint", folder: Path, *, dtype: torch.dtype) 
 def training_logits(
     checkpoint: "LogicalCheckpoint", windows_BS: torch.Tensor, *, dtype: torch.dtype
 ) -> list[torch.Tensor]:
-    """Logits of the unsplit training model in fp32, its weights rounded to `dtype`: [S, V] for each window."""
-    model = checkpoint.config.model
-    table = gpt.parameter_table(model)
+    """Logits of the unsplit training model in fp32, its weights rounded to `dtype`: [S, V] for each window.
+
+    Those of a pair of segments are one more row, padded with zeros.
+    """
+    config = checkpoint.config
+    table, family = parameter_table(config.model), family_of(config.model)
     with single_process():
-        layers = gpt.pipeline_layers(model, tensor_parallel_size=1, sequence_parallel=False)
-        stack = LayerStack(layers).eval()
+        stack = LayerStack(pipeline_layers(config.model)).eval()
         for name, parameter in stack.named_parameters():
             row = table.row_of(name)
             parameter.copy_(row.split(checkpoint.read(row.name).to(dtype).float(), rank=0, size=1))
-        # The training model puts the sequence first and pads the vocabulary.
-        return [stack(window_S[None])[:, 0, : model.vocab_size].clone() for window_S in windows_BS]
+        logits = []
+        for window_S in windows_BS:
+            given = _inputs(config, window_S)
+            inputs = tuple(given[name] for name in family.inputs if name in given)
+            found = stack(inputs[0] if len(inputs) == 1 else inputs)
+            words_SBV, *pairs = found if isinstance(found, tuple) else (found,)
+            # The training model puts the sequence first and pads the vocabulary.
+            logits.append(_rows(words_SBV[:, 0, : config.model.vocab_size], *pairs))
+        return logits
 
 
 @torch.inference_mode()
-def _exported_logits(folder: Path, windows_BS: torch.Tensor) -> Iterator[torch.Tensor]:
-    model = load_causal_model(folder)
+def _exported_logits(config: RunConfig, folder: Path, windows_BS: torch.Tensor) -> Iterator[torch.Tensor]:
+    form = form_of(config.model)
+    [class_name] = form.config(config.model, torch.float32, SpecialIds())["architectures"]
+    model = load_model(folder, getattr(transformers, class_name))
     for window_S in windows_BS:
-        yield model(window_S[None], use_cache=False).logits[0]
+        found = model(**_inputs(config, window_S), **({} if config.model.family == "bert" else {"use_cache": False}))
+        if "prediction_logits" in found:
+            yield _rows(found.prediction_logits[0], found.seq_relationship_logits)
+        else:
+            yield _rows(found.logits[0])
+
+
+def _inputs(config: RunConfig, window_S: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What both models are given of one window: an encoder sees padding and segments, too. Each of shape [1, S]."""
+    ids = window_S[None]
+    if config.model.family == "gpt":
+        return {"input_ids": ids}
+    positions = torch.arange(ids.shape[1])[None]
+    mask = (positions < max(1, ids.shape[1] * 7 // 8)).long()
+    if config.model.family == "bert":
+        types = (positions >= ids.shape[1] // 2).long() % config.model.num_token_types
+        return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, : denoising(config).target_len]}
+
+
+def _rows(words_SV: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+    """The logits of all positions, and those of the pair, [1, 2], in a row below: [S or S + 1, V]."""
+    below = [torch.nn.functional.pad(pair, (0, words_SV.shape[1] - pair.shape[1])) for pair in pairs]
+    return torch.cat([words_SV, *below]).clone()
 
 
 def _worst(expected: list[torch.Tensor], found: Iterator[torch.Tensor]) -> tuple[float, tuple[int, int, int]]:

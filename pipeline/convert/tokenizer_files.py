@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_prep.tokenizer import loading, tokenizers
 from pipeline.config.schema import RunConfig
-from pipeline.convert.llama import SpecialIds
+from pipeline.convert.special_ids import SpecialIds
 from pipeline.errors import DataError
 from pipeline.shards import ShardSet, find_shards
 

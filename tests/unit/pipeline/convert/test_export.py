@@ -80,8 +80,8 @@ def test_values_that_are_not_finite_are_refused(checkpoint: FakeCheckpoint, tmp_
 
 
 def test_a_value_too_large_for_fp16_is_refused(checkpoint: FakeCheckpoint, tmp_path: Path) -> None:
-    checkpoint.values["final_norm.weight"][0] = 1e5
-    with pytest.raises(CheckpointError, match=r"final_norm\.weight holds 1e\+05, above the largest float16 \(65504\)"):
+    checkpoint.values["final.norm.weight"][0] = 1e5
+    with pytest.raises(CheckpointError, match=r"final\.norm\.weight holds 1e\+05, above the largest float16 \(65504\)"):
         export(checkpoint.logical, tmp_path / "model", dtype="fp16")
 
 
@@ -98,8 +98,8 @@ def test_an_unknown_parameter_is_named(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_parameter_of_another_shape_is_named(checkpoint: FakeCheckpoint, tmp_path: Path) -> None:
-    checkpoint.values["final_norm.weight"] = torch.ones(33)
-    with pytest.raises(CheckpointError, match=r"final_norm\.weight has shape \(33,\), not \(32,\)"):
+    checkpoint.values["final.norm.weight"] = torch.ones(33)
+    with pytest.raises(CheckpointError, match=r"final\.norm\.weight has shape \(33,\), not \(32,\)"):
         export(checkpoint.logical, tmp_path / "model")
 
 
