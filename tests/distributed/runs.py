@@ -1,25 +1,30 @@
 """Small real runs for the tests that start ranks: their config, how they are started, and what the ranks run."""
 
+import faulthandler
 import os
+import pkgutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import deepspeed
 import numpy as np
+import torch
 
 from pipeline import launch, train
 from pipeline.config.load import build
 from pipeline.config.schema import RunConfig
-from pipeline.engine import Engine
-from pipeline.models.layers import RMSNorm
-from pipeline.models.parameters import ParameterTable
+from pipeline.errors import ClusterError
+from pipeline.models import norms
 from pipeline.monitor.metrics import read_metrics
 
 STEPS = 20
+HANG_SECONDS = 600
+LOG_CHARACTERS = 4000
+CALL = "tests.distributed.runs:call"
 Layout = tuple[int, int, int, int]
 """(tensor, pipeline, data, ZeRO stage)"""
 Weights = dict[str, np.ndarray]
@@ -53,7 +58,7 @@ def run_config(data: Path, run_dir: Path, layout: Layout, overrides: Mapping[str
         "optimizer": {"lr": 1e-4},
         "schedule": {"decay": "constant"},
         "precision": {"dtype": "fp32"},
-        "monitor": {"tensorboard": False},
+        "monitor": {"tensorboard": False, "check_replicas_every_steps": 5},
     }
     for key, value in (overrides or {}).items():
         section, name = key.split(".")
@@ -62,14 +67,28 @@ def run_config(data: Path, run_dir: Path, layout: Layout, overrides: Mapping[str
 
 
 def start(function: Callable[..., Any], config: RunConfig, *args: Any) -> list[Any]:
-    """What `function(config, *args)` returns on each rank of the layout of `config`."""
-    return launch.run(
-        f"{function.__module__}:{function.__qualname__}",
-        config,
-        *args,
-        world_size=config.parallel.world_size,
-        log_dir=Path(config.run.dir) / "log",
-    )
+    """What `function(config, *args)` returns on each rank of the layout of `config`.
+
+    Ranks that hang show their stacks and end, before the test does.
+    """
+    log_dir = Path(config.run.dir) / "log"
+    name = f"{function.__module__}:{function.__qualname__}"
+    try:
+        return launch.run(CALL, name, config, *args, world_size=config.parallel.world_size, log_dir=log_dir)
+    except ClusterError:
+        for log in sorted(log_dir.iterdir()):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-LOG_CHARACTERS:]}", file=sys.stderr)
+        raise
+
+
+def call(name: str, config: RunConfig, *args: Any) -> Any:
+    """What a started rank does first of all."""
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    # Small products gain nothing from a second thread, which waits in a loop: beside other work a run took 19 times as
+    # long.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    return pkgutil.resolve_name(name)(config, *args)
 
 
 def figures(config: RunConfig, name: str = "train/loss") -> list[float]:
@@ -77,27 +96,9 @@ def figures(config: RunConfig, name: str = "train/loss") -> list[float]:
     return [record[name] for record in read_metrics(Path(config.run.dir))]
 
 
-def train_and_show_weights(config: RunConfig) -> Weights:
-    """Train; the weights that this rank began with."""
-    initial: Weights = {}
-
-    def build_and_look(config: RunConfig, table: ParameterTable, *args: Any, **kwargs: Any) -> Engine:
-        engine = build_engine(config, table, *args, **kwargs)
-        for name, parameter in engine.deepspeed.module.named_parameters():
-            # ZeRO 3 has cut it further.
-            with deepspeed.zero.GatheredParameters([parameter], enabled=config.parallel.zero_stage == 3):
-                initial[table.row_of(name).name] = parameter.detach().float().numpy().copy()
-        return engine
-
-    build_engine = train.build
-    with mock.patch.object(train, "build", build_and_look):
-        train.train(config)
-    return initial
-
-
 def train_without_summing_norm_gradients(config: RunConfig) -> None:
     """Train as DeepSpeed alone would under sequence parallelism."""
-    with mock.patch.object(RMSNorm, "_weight", lambda norm: norm.weight):
+    with mock.patch.object(norms, "shared_by_slices", lambda parameter, **_: parameter):
         train.train(config)
 
 

@@ -14,8 +14,8 @@ from pipeline.checkpoint.logical import open_checkpoint
 from pipeline.config.schema import RunConfig
 from pipeline.convert.export import export
 from pipeline.convert.parity import TOLERANCE
-from pipeline.engine import Engine
-from pipeline.models.gpt import parameter_table
+from pipeline.engine.engine import Engine
+from pipeline.models.families import parameter_table
 from tests.distributed import runs
 from tests.distributed.runs import Layout, Weights
 from tests.small_models import make_data

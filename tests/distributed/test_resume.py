@@ -14,7 +14,7 @@ from pipeline.checkpoint import files, load
 from pipeline.checkpoint.manifest import find_checkpoints
 from pipeline.config.schema import RunConfig
 from pipeline.errors import CheckpointError, Interrupted, UserError
-from pipeline.models.gpt import parameter_table
+from pipeline.models.families import parameter_table
 from pipeline.monitor.metrics import read_metrics
 from tests.distributed import runs
 from tests.distributed.runs import Layout

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import build, resolved
 from pipeline.config.rule import with_value
-from pipeline.config.rules import RULES, broken_rules, ineffective_settings
+from pipeline.config.rules import RULES, broken_rules, ineffective_settings, slow_settings
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from tests.unit.pipeline.config.sections import sections
@@ -33,6 +33,9 @@ sizes = st.fixed_dictionaries(
         "model.num_key_value_heads": st.integers(1, 16),
         "model.head_dim": st.integers(1, 64),
         "batch.gradient_accumulation_steps": small,
+        "batch.ramp_up_start": st.integers(1, 100),
+        "batch.ramp_up_increment": st.integers(1, 100),
+        "batch.ramp_up_samples": st.integers(1, 1000),
     },
 )
 
@@ -96,8 +99,8 @@ def test_resolved_config_is_the_same_config(changes: dict[str, Any]) -> None:
             "set model.num_attention_heads=4 or 8, or parallel.tensor_parallel_size=2.",
         ),
         (
-            {"model.num_layers": 7, "parallel.pipeline_parallel_size": 3},
-            "set model.num_layers=6 or 9, or parallel.pipeline_parallel_size=1 or 7.",
+            {"model.num_layers": 3, "parallel.pipeline_parallel_size": 4},
+            "set parallel.pipeline_parallel_size=3, or model.num_layers=4.",
         ),
         (
             {"batch.global_batch_size": 30, "parallel.data_parallel_size": 4},
@@ -124,11 +127,6 @@ def test_resolved_config_is_the_same_config(changes: dict[str, Any]) -> None:
             "precision.dtype=bf16 cannot be used with parallel.zero_stage=0",
         ),
         ({"precision.grad_accum_dtype": "fp16"}, "gradients come in precision.dtype=bf16"),
-        ({"precision.dtype": "fp16", "run.device": "cpu"}, "set precision.dtype=bf16 or fp32"),
-        (
-            {"precision.dtype": "fp16", "model.tie_embeddings": True, "parallel.pipeline_parallel_size": 2},
-            "Set dtype=bf16, tie_embeddings=false or pipeline_parallel_size=1.",
-        ),
         ({"schedule.warmup_steps": 21}, "the run ends at run.steps=20"),
         ({"schedule.warmup_steps": 10, "schedule.decay_steps": 5}, "schedule.decay_steps=5 is wrong"),
         ({"schedule.min_lr": 0.1}, "schedule.min_lr=0.1 is wrong"),
@@ -155,3 +153,12 @@ def test_settings_without_effect_are_named() -> None:
     changes = {"checkpoint.keep_last": 2, "monitor.eval_every_steps": 5, "schedule.decay": "constant"}
     found = ineffective_settings(build(sections(changes), check_data=False))
     assert [sentence.split("=")[0] for sentence in found] == ["checkpoint.keep_last", "monitor.eval_every_steps"]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "slow"), [("cpu", "fp16", True), ("cuda", "fp16", False), ("cpu", "bf16", False)]
+)
+def test_fp16_is_said_to_be_slow_on_a_cpu(device: str, dtype: str, slow: bool) -> None:
+    found = slow_settings(build(sections({"run.device": device, "precision.dtype": dtype}), check_data=False))
+    assert bool(found) is slow
+    assert all(sentence.startswith("precision.dtype=fp16 is slow on a CPU") for sentence in found)
