@@ -43,7 +43,8 @@ def refuse_another_run(
         f"{section}.{key}={wanted[section][key]!r}, but the checkpoint has {saved[section].get(key)!r}"
         for section, keys in FIXED.items()
         for key in keys or wanted[section]
-        if wanted[section][key] != saved.get(section, {}).get(key)
+        if not (section == "model" and key in config.model.made.unread)
+        and wanted[section][key] != saved.get(section, {}).get(key)
     ]
     if manifest.parameters != table.describe() and not differing:
         differing.append("the parameters of the model have other names or shapes")
