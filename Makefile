@@ -1,6 +1,7 @@
 # make quickstart   set up .venv and run the whole path, from text to a fine-tuned model
 # make test         set up .venv and run all checks and tests but the slow ones and those that need a GPU
 # make test-all     the slow tests too, and those for a GPU where one is
+# make bench        time training steps and, where a GPU is, run its tests; writes their sections of docs/benchmarks.md
 # make lint | format
 #
 # PYTHON chooses the interpreter that .venv is made with: make test PYTHON=python3.12
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST_DATA := $(VENV)/test-data
 
-.PHONY: quickstart test test-all lint format
+.PHONY: quickstart test test-all bench lint format
 
 quickstart: $(INSTALLED)
 	$(BIN)/pretrain quickstart
@@ -21,6 +22,10 @@ test: lint $(TEST_DATA)/.installed
 
 test-all: lint $(TEST_DATA)/.installed
 	$(BIN)/pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench/step.py --page docs/benchmarks.md
+	$(BIN)/python -m tests.bench.bench_gpu --page docs/benchmarks.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

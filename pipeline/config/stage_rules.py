@@ -20,6 +20,10 @@ def _does_not_add_up(config: RunConfig) -> bool:
     return asked is not None and sum(asked) != num_pipeline_layers(config)
 
 
+def _counted(num_stages: int) -> str:
+    return "1 stage" if num_stages == 1 else f"{num_stages} stages"
+
+
 STAGE_RULES: tuple[Rule, ...] = (
     Rule(
         reads=(
@@ -43,7 +47,7 @@ STAGE_RULES: tuple[Rule, ...] = (
         ),
         because=lambda config: (
             f"parallel.stage_layers={list(config.parallel.stage_layers or ())} is wrong because it has a number for "
-            f"{len(config.parallel.stage_layers or ())} stages, and parallel.pipeline_parallel_size="
+            f"{_counted(len(config.parallel.stage_layers or ()))}, and parallel.pipeline_parallel_size="
             f"{config.parallel.pipeline_parallel_size}"
         ),
         do="; give a number for each stage, or leave it out.",

@@ -2,9 +2,9 @@
 
 Both sides train a model of 15 to 30 million parameters in fp32 on random tokens, from the same weights, with fused
 AdamW and clipping of gradients; ours by its engine, the other by transformers' class in a plain torch loop. The first
-losses must agree. Each contender has a process of its own, since ours changes torch's state, and they take turns step by
-step, so that what else the machine does hits both alike; the one that waits sleeps. A ratio is the median of the ratios
-of neighbouring steps: by the clock on the wall, and by the processor's time, which other work moves less.
+losses must agree. Each contender has a process of its own, since ours changes torch's state, and they take turns step
+by step, so that what else the machine does hits both alike; the one that waits sleeps. A ratio is the median of the
+ratios of neighbouring steps: by the clock on the wall, and by the processor's time, which other work moves less.
 
 Our splits take turns likewise: one rank with all threads, and two ranks with half of them each.
 """

@@ -22,7 +22,7 @@ from pipeline.models import norms
 from pipeline.monitor.metrics import read_metrics
 
 STEPS = 20
-HANG_SECONDS = 600
+HANG_SECONDS = 100
 LOG_CHARACTERS = 4000
 CALL = "tests.distributed.runs:call"
 Layout = tuple[int, int, int, int]

@@ -80,7 +80,7 @@ TOLERANCES: Mapping[Dtype, float] = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 2e-3}
 def run_config(
     data: Path, run_dir: Path, case: GpuCase, dtype: Dtype, device: Device, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    base = {"run.steps": STEPS, "run.device": device, "precision.dtype": dtype, "optimizer.lr": 1e-3}
+    base = {"run.steps": STEPS, "run.device": device, "precision.dtype": dtype, "optimizer.lr": 3e-4}
     heads = {"model.hidden_size": 128, "model.num_attention_heads": 4}  # of 32, which fast kernels take
     options = {**heads, **MODELS[case.model], **case.options, **base, **(overrides or {})}
     return runs.run_config(data, run_dir, (1, 1, 1, 1), options)
@@ -90,7 +90,7 @@ def train(config: RunConfig) -> list[str]:
     """Train; the GPU's kernels of a step."""
     function, log_dir = "tests.distributed.gpu_ranks:train_and_name_kernels", Path(config.run.dir) / "log"
     device: Device = "cuda" if config.run.device == "cuda" else "cpu"
-    [names] = launch.run(function, config, world_size=1, log_dir=log_dir, device=device)
+    [names] = launch.run(runs.CALL, function, config, world_size=1, log_dir=log_dir, device=device)
     return names
 
 
