@@ -1,5 +1,6 @@
 """What one rank runs for the tests of a GPU."""
 
+import faulthandler
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -11,11 +12,13 @@ from pipeline import train
 from pipeline.config.schema import RunConfig
 from pipeline.engine.engine import Engine, StepResult
 
+HANG_SECONDS = 600  # FlexAttention's kernels are compiled first
 PROFILED_STEP = 3  # the first ones choose and compile kernels
 
 
 def train_and_name_kernels(config: RunConfig) -> list[str]:
     """Train; the names of all kernels that one step ran on the GPU, none on a CPU."""
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     numbers, names = iter(range(1, config.run.steps + 1)), set[str]()
     train_step = Engine.train_step
 
