@@ -1,7 +1,6 @@
 """DeepSpeed's JSON as it is written: the file that `parallel.deepspeed` names, read into plain dicts."""
 
 import json
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,16 +42,6 @@ def put(content: Json, key: str, value: Any) -> None:
             content[section] = {}
         content = content[section]
     content[last] = value
-
-
-def leaves(content: Json, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of all that is no section."""
-    for name, value in content.items():
-        key = f"{path}.{name}".lstrip(".")
-        if isinstance(value, dict):
-            yield from leaves(value, key)
-        else:
-            yield key, value
 
 
 def _read_file(path: Path) -> Json:

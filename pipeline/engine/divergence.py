@@ -68,7 +68,9 @@ class Diagnosis:
         if self.gradients:
             # The backward pass meets the last layer first.
             name, ranks = list(self.gradients.items())[-1]
-            return f"{found}: it was the backward pass, first at the gradient of {name} on {_ranks(ranks)}."
+            return (
+                f"{found}: it was the backward pass, first at the gradient of {name} on {distributed.in_words(ranks)}."
+            )
         return f"{found}, and so is every gradient: their norm is too large, or a fault of a machine came and went."
 
 
@@ -174,9 +176,5 @@ def _ranks_by_name(table: ParameterTable, module_names: Sequence[Sequence[str]])
 
 
 def _listed(names: Mapping[str, Sequence[int]]) -> str:
-    told = [f"{name} on {_ranks(ranks)}" for name, ranks in names.items()]
+    told = [f"{name} on {distributed.in_words(ranks)}" for name, ranks in names.items()]
     return ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

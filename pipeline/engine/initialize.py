@@ -44,7 +44,7 @@ def initialize(
     try:
         engine, *_ = deepspeed.initialize(
             model=module,
-            optimizer=adamw.build(module, table, config.optimizer) if ours else None,
+            optimizer=adamw.build(groups, config.optimizer) if ours else None,
             model_parameters=None if ours else groups,
             config=settings,
             mpu=grid,

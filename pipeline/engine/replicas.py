@@ -46,8 +46,8 @@ class Difference:
     def __str__(self) -> str:
         most, *others = self.ranks
         if len(others) == 1 and len(most) > len(others[0]):
-            return f"{self.name} of {_ranks(others[0])} differs from that of {_ranks(most)}"
-        return f"{self.name} differs between {', '.join(_ranks(part) for part in self.ranks)}"
+            return f"{self.name} of {distributed.in_words(others[0])} differs from that of {distributed.in_words(most)}"
+        return f"{self.name} differs between {', '.join(distributed.in_words(part) for part in self.ranks)}"
 
 
 def refuse_drift(engine: Engine, table: ParameterTable, step: int) -> None:
@@ -162,7 +162,3 @@ def _parted(fingerprints: Sequence[int], ranks: Sequence[int]) -> list[list[int]
         [rank for rank, found in zip(ranks, fingerprints, strict=True) if found == value]
         for value, _ in Counter(fingerprints).most_common()
     ]
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

@@ -98,6 +98,11 @@ class SdpaCoreAttention(Recomputable):
         return output_BNQD.permute(2, 0, 1, 3).flatten(2).to(query_QBND.dtype)
 
 
+def seen_keys(mask_BK: torch.Tensor) -> torch.Tensor:
+    """Which keys of an encoder a query sees, bool, [B, 1, 1, K], for a mask that is 0 at padding."""
+    return mask_BK[:, None, None, :] != 0
+
+
 def _suits_flex(query_BNQD: torch.Tensor) -> bool:
     """Whether there is a kernel for it, and more than one block, of which some may be left out."""
     _, _, length, head_dim = query_BNQD.shape

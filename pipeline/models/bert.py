@@ -10,6 +10,7 @@ from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from pipeline.config.schema import ModelConfig
+from pipeline.models.attention import seen_keys
 from pipeline.models.documents import Carried, beside, hidden_of
 from pipeline.models.embedding import Head, LearnedPositions, WordEmbedding, own_slice
 from pipeline.models.execution import Execution
@@ -127,7 +128,7 @@ class PostNormLayer(torch.nn.Module):
     def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The hidden states after this layer, same shape, [s, B, H], and the mask as it came, int64 [B, S]."""
         hidden_sBH, mask_BS = inputs
-        attended = self.self_attention(hidden_sBH, mask_BS[:, None, None].bool())
+        attended = self.self_attention(hidden_sBH, seen_keys(mask_BS))
         hidden_sBH = self.attention_norm(self.add(hidden_sBH, attended))
         return self.mlp_norm(self.add(hidden_sBH, self.mlp(hidden_sBH))), mask_BS
 

@@ -6,7 +6,7 @@ Another set of parts, such as TransformerEngine's, is swapped in here.
 from functools import partial
 
 import torch
-from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, get_cuda_rng_tracker
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import (
     CrossAttention,
     CrossAttentionSubmodules,
@@ -16,10 +16,10 @@ from megatron.core.transformer.attention import (
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
-from torch.nn.functional import dropout
 
 from pipeline.models.attention import SdpaCoreAttention
 from pipeline.models.norms import HeadNorm
+from pipeline.models.residual import dropout_of_part
 
 
 def self_attention(
@@ -71,10 +71,7 @@ class DroppingRowParallelLinear(RowParallelLinear):
     def forward(self, input_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As that of megatron-core's layer."""
         rate = self.config.hidden_dropout
-        if self.training and rate > 0.0:
-            with get_cuda_rng_tracker().fork():
-                input_ = dropout(input_, rate)
-        return super().forward(input_)
+        return super().forward(dropout_of_part(input_, rate) if self.training and rate > 0.0 else input_)
 
 
 def feed_forward(config: TransformerConfig, *, drops_inside: bool = False) -> MLP:

@@ -26,8 +26,13 @@ class HiddenDropout(torch.nn.Module):
             return hidden
         if not self.is_sliced:
             return dropout(hidden, self.rate)
-        with get_cuda_rng_tracker().fork():
-            return dropout(hidden, self.rate)
+        return dropout_of_part(hidden, self.rate)
+
+
+def dropout_of_part(part: torch.Tensor, rate: float) -> torch.Tensor:
+    """Dropout of activations that are split over the tensor-parallel ranks, each of which draws for its own part."""
+    with get_cuda_rng_tracker().fork():
+        return dropout(part, rate)
 
 
 class ResidualAdd(torch.nn.Module):

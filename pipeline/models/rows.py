@@ -1,5 +1,7 @@
 """Rows of the parameter table for the parts that all families are arranged from."""
 
+from typing import Any
+
 from pipeline.config.schema import ModelConfig
 from pipeline.models.parameters import ParameterSpec
 
@@ -26,15 +28,8 @@ class LayerRows:
         num_blocks: int = 1,
         vocab: bool = False,
     ) -> ParameterSpec:
-        return ParameterSpec(
-            name=f"{self.prefix}.{local_name}",
-            layer=self.layer,
-            local_name=local_name,
-            shape=shape,
-            split_dim=split_dim,
-            num_blocks=num_blocks,
-            pads_vocab=vocab,
-            init_std=std,
+        return self._row(
+            local_name, shape=shape, split_dim=split_dim, num_blocks=num_blocks, pads_vocab=vocab, init_std=std
         )
 
     def vector(
@@ -48,10 +43,8 @@ class LayerRows:
         vocab: bool = False,
     ) -> ParameterSpec:
         """A scale, which begins as ones, or a bias, which begins as zeros; neither decays."""
-        return ParameterSpec(
-            name=f"{self.prefix}.{local_name}",
-            layer=self.layer,
-            local_name=local_name,
+        return self._row(
+            local_name,
             shape=(size,),
             split_dim=0 if is_split else None,
             num_blocks=num_blocks,
@@ -61,11 +54,10 @@ class LayerRows:
         )
 
     def norm(self, local_name: str, model: ModelConfig) -> list[ParameterSpec]:
-        """Of a norm over the hidden dim; its parameters are named `local_name.weight`, or `weight` if that is empty."""
-        start = f"{local_name}." if local_name else ""
-        rows = [self.vector(f"{start}weight", model.hidden_size, is_scale=True)]
+        """Of a norm over the hidden dim."""
+        rows = [self.vector(f"{local_name}.weight", model.hidden_size, is_scale=True)]
         if model.made.norm == "layer":
-            rows.append(self.vector(f"{start}bias", model.hidden_size))
+            rows.append(self.vector(f"{local_name}.bias", model.hidden_size))
         return rows
 
     def self_attention(
@@ -101,3 +93,6 @@ class LayerRows:
         """Of a linear layer that writes to the residual stream; every rank adds the whole bias, after the sum."""
         rows = [self.matrix(f"{name}.weight", shape, std=std, split_dim=1)]
         return rows + ([self.vector(f"{name}.bias", shape[0])] if model.made.linear_bias else [])
+
+    def _row(self, local_name: str, **facts: Any) -> ParameterSpec:
+        return ParameterSpec(name=f"{self.prefix}.{local_name}", layer=self.layer, local_name=local_name, **facts)

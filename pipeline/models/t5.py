@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn.functional import embedding
 
 from pipeline.config.schema import ModelConfig
+from pipeline.models.attention import seen_keys
 from pipeline.models.embedding import Head, WordEmbedding
 from pipeline.models.execution import Execution
 from pipeline.models.family import Family
@@ -266,11 +267,6 @@ class DecoderFinal(torch.nn.Module):
     def forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """What the head reads, shape [t, B, H]."""
         return self.dropout(self.norm(inputs[0])) * self.scale
-
-
-def seen_keys(mask_BS: torch.Tensor) -> torch.Tensor:
-    """Which keys of the encoder a query sees, bool, [B, 1, 1, S], for a mask that is 0 at padding."""
-    return mask_BS[:, None, None, :] != 0
 
 
 T5 = Family(

@@ -1,19 +1,19 @@
-"""AdamW over the parameters of one rank, with weight decay where the parameter table says so."""
+"""AdamW over the parameters of one rank."""
+
+from typing import Any
 
 import torch
 
 from pipeline.config.schema import OptimizerConfig
-from pipeline.models.parameters import ParameterTable
-from pipeline.optim.groups import parameter_groups
 
 
-def build(module: torch.nn.Module, table: ParameterTable, settings: OptimizerConfig) -> torch.optim.AdamW:
-    """The optimizer of `module`, one rank's part of the model, in the groups of `parameter_groups`.
+def build(groups: list[dict[str, Any]], settings: OptimizerConfig) -> torch.optim.AdamW:
+    """The optimizer of `groups`, which `pipeline.optim.groups` has made.
 
     It is torch's fused one, which is there for CUDA and for CPUs.
     """
     return torch.optim.AdamW(
-        parameter_groups(module, table, weight_decay=settings.weight_decay),
+        groups,
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,

@@ -17,6 +17,7 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.replicas import BITS, own_part, refuse_drift
 from pipeline.models.losses import TokenLoss
 from pipeline.models.parameters import ParameterTable
+from tests.distributed import runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +100,13 @@ def repeat_second_step(config: RunConfig) -> list[list[float]]:
 @contextmanager
 def each_step(act: Callable[[int, Engine], None]) -> Iterator[None]:
     """Call `act(step, engine)` on each rank at the start of each step."""
-    built: list[Engine] = []
-
-    def build_and_keep(*args: Any, **kwargs: Any) -> Engine:
-        built.append(build(*args, **kwargs))
-        return built[0]
 
     def act_and_answer(config: RunConfig, step: int) -> float:
         act(step, built[0])
         return learning_rate(config, step)
 
-    build, learning_rate = train.build, train.learning_rate
-    with mock.patch.object(train, "build", build_and_keep), mock.patch.object(train, "learning_rate", act_and_answer):
+    learning_rate = train.learning_rate
+    with runs.engine_kept() as built, mock.patch.object(train, "learning_rate", act_and_answer):
         yield
 
 

@@ -17,6 +17,7 @@ import torch
 from pipeline import launch, train
 from pipeline.config.load import build
 from pipeline.config.schema import RunConfig
+from pipeline.engine.engine import Engine
 from pipeline.errors import ClusterError
 from pipeline.models import norms
 from pipeline.monitor.metrics import read_metrics
@@ -94,6 +95,20 @@ def call(name: str, config: RunConfig, *args: Any) -> Any:
 def figures(config: RunConfig, name: str = "train/loss") -> list[float]:
     """One figure of each step in `metrics.jsonl`, in the order written."""
     return [record[name] for record in read_metrics(Path(config.run.dir))]
+
+
+@contextmanager
+def engine_kept() -> Iterator[list[Engine]]:
+    """The engine of the run that is trained in the block, once it is built."""
+    engines: list[Engine] = []
+
+    def build_and_keep(*args: Any, **kwargs: Any) -> Engine:
+        engines.append(build_engine(*args, **kwargs))
+        return engines[0]
+
+    build_engine = train.build
+    with mock.patch.object(train, "build", build_and_keep):
+        yield engines
 
 
 def train_without_summing_norm_gradients(config: RunConfig) -> None:

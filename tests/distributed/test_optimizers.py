@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from pipeline import train
 from pipeline.config.schema import RunConfig
-from pipeline.engine.engine import Engine
 from pipeline.errors import UserError
 from tests.distributed import runs
 from tests.distributed.compare import apart, largest_difference
@@ -95,14 +93,7 @@ def test_they_differ_from_each_other(one_rank: Trained) -> None:
 
 def train_and_show_groups(config: RunConfig) -> list[tuple[str, float, float, int]]:
     """Train; class, learning rate, weight decay and size of each group of the optimizer."""
-    engines: list[Engine] = []
-    build = train.build
-
-    def build_and_keep(*args: Any, **kwargs: Any) -> Engine:
-        engines.append(build(*args, **kwargs))
-        return engines[0]
-
-    with mock.patch.object(train, "build", build_and_keep):
+    with runs.engine_kept() as engines:
         train.train(config)
     optimizer = engines[0].deepspeed.basic_optimizer
     return [

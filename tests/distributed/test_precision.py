@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline import train
 from pipeline.config.schema import RunConfig
 from pipeline.engine import staged
-from pipeline.engine.engine import Engine
 from pipeline.errors import Interrupted
 from tests.distributed import runs
 from tests.distributed.compare import apart
@@ -111,14 +110,7 @@ def overflowing(data: Path, folder: Path, layout: Layout, **changes: Any) -> Run
 
 def train_and_count_updates(config: RunConfig) -> float:
     """Train; the updates that Adam's bias correction knows of."""
-    engines: list[Engine] = []
-    build = train.build
-
-    def build_and_keep(*args: Any, **kwargs: Any) -> Engine:
-        engines.append(build(*args, **kwargs))
-        return engines[0]
-
-    with mock.patch.object(train, "build", build_and_keep):
+    with runs.engine_kept() as engines:
         train.train(config)
     state = engines[0].deepspeed.basic_optimizer.state
     return max(float(of_one["step"]) for of_one in state.values())

@@ -16,6 +16,17 @@ from pipeline.models.parameters import initialize
 from pipeline.models.pipeline_layer import LayerStack
 
 NOISE = 0.1
+# What padding each of three samples has before and behind its text.
+PADDING = {"none": ((0, 0), (0, 0), (0, 0)), "right": ((0, 0), (0, 6), (0, 20)), "left": ((0, 0), (4, 0), (20, 0))}
+
+
+def text_mask(padding: str, length: int) -> torch.Tensor:
+    """1 where three samples of an encoder have text, 0 where they have padding; int64, [3, `length`]."""
+    mask = torch.ones((3, length), dtype=torch.int64)
+    for row, (before, behind) in enumerate(PADDING[padding]):
+        mask[row, :before] = 0
+        mask[row, length - behind :] = 0
+    return mask
 
 
 def ours(model: ModelConfig, *, seed: int = 5) -> LayerStack:

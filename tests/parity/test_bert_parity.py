@@ -15,7 +15,7 @@ from pipeline.distributed import single_process
 from pipeline.models.bert import BERT
 from pipeline.models.pipeline_layer import LayerStack
 from pipeline.objectives.samples import IGNORED
-from tests.parity.same_model import largest_gradient_difference, ours, theirs
+from tests.parity.same_model import PADDING, largest_gradient_difference, ours, text_mask, theirs
 from tests.small_encoders import model_config
 
 # Sums in another order give up to 1e-6 here; one weight that is off by 0.05 gives 4e-3.
@@ -32,8 +32,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "large_epsilon": {"norm_epsilon": 1e-2},
     "full_length": {"seq_len": LENGTH},
 }
-# What padding each of three samples has before and behind its text.
-PADDING = {"none": ((0, 0), (0, 0), (0, 0)), "right": ((0, 0), (0, 6), (0, 20)), "left": ((0, 0), (4, 0), (20, 0))}
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +65,7 @@ def sample(model: ModelConfig, padding: str) -> Sample:
     shape = (3, LENGTH)
     ids = torch.randint(model.vocab_size, shape, generator=generator)
     types = torch.randint(model.num_token_types, shape, generator=generator)
-    mask = torch.ones(shape, dtype=torch.int64)
-    for row, (before, behind) in enumerate(PADDING[padding]):
-        mask[row, :before] = 0
-        mask[row, LENGTH - behind :] = 0
+    mask = text_mask(padding, LENGTH)
     is_hidden = (torch.rand(shape, generator=generator) < 0.3) & mask.bool()
     return Sample(ids, types, mask, torch.where(is_hidden, ids, IGNORED), torch.tensor([0, 1, 1]))
 

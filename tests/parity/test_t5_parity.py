@@ -15,7 +15,7 @@ from pipeline.distributed import single_process
 from pipeline.models.pipeline_layer import LayerStack
 from pipeline.models.t5 import T5
 from pipeline.objectives.samples import IGNORED
-from tests.parity.same_model import largest_gradient_difference, ours, theirs
+from tests.parity.same_model import PADDING, largest_gradient_difference, ours, text_mask, theirs
 from tests.small_t5 import ORIGINAL, model_config
 
 # Sums in another order give up to 6e-6 in a logit and 2e-6 in a gradient; one weight that is off by 0.05 gives 2e-2.
@@ -41,8 +41,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "few_classes": {"num_relative_buckets": 6, "max_relative_distance": 9},
     "large_epsilon": {"norm_epsilon": 1e-2},
 }
-# What padding each of three inputs has before and behind its text.
-PADDING = {"none": ((0, 0), (0, 0), (0, 0)), "right": ((0, 0), (0, 6), (0, 20)), "left": ((0, 0), (4, 0), (20, 0))}
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +70,7 @@ class Compared(NamedTuple):
 def sample(model: ModelConfig, padding: str) -> Sample:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(model.vocab_size, (3, LENGTH), generator=generator)
-    mask = torch.ones_like(ids)
-    for row, (before, behind) in enumerate(PADDING[padding]):
-        mask[row, :before] = 0
-        mask[row, LENGTH - behind :] = 0
+    mask = text_mask(padding, LENGTH)
     decoder_ids, labels = torch.randint(model.vocab_size, (2, 3, TARGET_LENGTH), generator=generator)
     labels[1, 4:] = IGNORED
     return Sample(ids, mask, decoder_ids, labels)

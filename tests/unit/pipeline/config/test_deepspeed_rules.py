@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.deepspeed import deepspeed_config, filled, owned_by
-from pipeline.config.deepspeed_json import get, leaves, put
+from pipeline.config.deepspeed_json import Json, get, put
 from pipeline.config.deepspeed_keys import KNOWN_KEYS, ONLY_VALUES, UNUSABLE_KEYS
 from pipeline.config.deepspeed_optimizers import OPTIMIZERS
 from pipeline.config.deepspeed_rules import deepspeed_problems, optimizer_refusal
@@ -22,6 +22,16 @@ from pipeline.config.rules import ineffective_settings
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from tests.unit.pipeline.config.sections import sections
+
+
+def leaves(content: Json) -> Iterator[tuple[str, Any]]:
+    """Key and value of all that is no section."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value)
+        else:
+            yield key, value
+
 
 Problems = Callable[..., list[str]]
 BY_JSON = {"optimizer.name": "deepspeed"}

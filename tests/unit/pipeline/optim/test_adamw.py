@@ -6,6 +6,7 @@ import torch
 from pipeline.models.families import parameter_table
 from pipeline.models.parameters import ParameterTable
 from pipeline.optim import adamw
+from pipeline.optim.groups import parameter_groups
 from tests.small_models import run_config
 
 CONFIG = run_config()
@@ -32,10 +33,15 @@ class Part(torch.nn.Module):
 TABLE: ParameterTable = parameter_table(CONFIG.model)
 
 
+def build(part: Part) -> torch.optim.AdamW:
+    settings = CONFIG.optimizer
+    return adamw.build(parameter_groups(part, TABLE, weight_decay=settings.weight_decay), settings)
+
+
 def test_matrices_decay_and_norms_do_not() -> None:
     part = Part(*(row.module_name for row in TABLE))
     names = {parameter: TABLE.row_of(name).name for name, parameter in part.named_parameters()}
-    groups = adamw.build(part, TABLE, CONFIG.optimizer).param_groups
+    groups = build(part).param_groups
     decaying, others = ({names[parameter] for parameter in group["params"]} for group in groups)
     assert [group["weight_decay"] for group in groups] == [CONFIG.optimizer.weight_decay, 0.0]
     assert others == {name for name in names.values() if "norm" in name}
@@ -43,13 +49,13 @@ def test_matrices_decay_and_norms_do_not() -> None:
 
 
 def test_a_stage_without_one_kind_has_one_group() -> None:
-    [group] = adamw.build(Part("3.norm.weight"), TABLE, CONFIG.optimizer).param_groups
+    [group] = build(Part("3.norm.weight")).param_groups
     assert group["weight_decay"] == 0.0
 
 
 def test_first_update_is_that_of_the_formula() -> None:
     part = Part("4.output_layer.weight")
-    optimizer = adamw.build(part, TABLE, CONFIG.optimizer)
+    optimizer = build(part)
     [parameter] = part.parameters()
     parameter.grad = torch.tensor([0.5, -0.25])
     optimizer.step()
